@@ -1,0 +1,250 @@
+# Moonlet: build, test, install. `make help` lists what there is.
+
+VERSION = 0.1.0
+
+# ---- What a user may set (CC, CPPFLAGS and LDFLAGS too) -----------------------------------------
+
+BUILD   = build
+CFLAGS ?= -O2 -g
+LIBFLAG = -shared
+PARANOID =
+
+PREFIX  = /usr/local
+BINDIR  = $(PREFIX)/bin
+INCDIR  = $(PREFIX)/include
+LIBDIR  = $(PREFIX)/lib
+MANDIR  = $(PREFIX)/share/man/man1
+LUADIR  = $(PREFIX)/share/lua/5.4
+CMODDIR = $(PREFIX)/lib/lua/5.4
+INSTALL = install
+
+# ---- Packages of Debian and its kin ------------------------------------------------------------
+
+BUILD_PACKAGES = gcc libc6-dev make pkg-config liblua5.4-dev lua5.4 libev-dev libreadline-dev
+TEST_PACKAGES  = lua-busted lua-lpeg lua-socket
+LINT_PACKAGES  = clang clang-format clang-tidy lua-check
+OTHER_PACKAGES = valgrind luarocks
+PACKAGES       = $(BUILD_PACKAGES) $(TEST_PACKAGES) $(LINT_PACKAGES) $(OTHER_PACKAGES)
+
+# $(call ensure,PACKAGES): installs them if one is missing; to check takes neither root nor network.
+ensure = if command -v dpkg-query >/dev/null && \
+  dpkg-query -W -f='$${db:Status-Status}\n' $(1) 2>&1 | grep -qv '^installed$$'; \
+  then $(as_root) apt-get update -q && \
+  $(as_root) apt-get install -q -y --no-install-recommends $(1); fi
+as_root = $$([ "$$(id -u)" -eq 0 ] || echo sudo) env DEBIAN_FRONTEND=noninteractive
+
+# ---- Lua and libev (others than pkg-config finds: LUA_CFLAGS=... LUA_LIBS=... LIBEV_INCDIR=...) --
+
+PKG_CONFIG ?= pkg-config
+OBJCOPY    ?= objcopy
+
+LUA := $(shell for name in lua5.4 lua-5.4 lua54 lua; do \
+  $(PKG_CONFIG) --exists "$$name >= 5.4 $$name < 5.5" 2>/dev/null && echo $$name && break; done)
+about_lua   = $(if $(LUA),$(shell $(PKG_CONFIG) $(1) $(LUA)))
+LUA_CFLAGS := $(if $(LUA_INCDIR),-I$(LUA_INCDIR),$(call about_lua,--cflags))
+LUA_LIBS   := $(call about_lua,--libs)
+LUA_STATIC := $(wildcard $(patsubst -l%,$(call about_lua,--variable=libdir)/lib%.a,\
+  $(filter -l%,$(LUA_LIBS))))
+
+EV_CFLAGS = $(if $(LIBEV_INCDIR),-I$(LIBEV_INCDIR))
+EV_LIBS   = $(if $(LIBEV_LIBDIR),-L$(LIBEV_LIBDIR)) -lev
+
+# ---- Flags -------------------------------------------------------------------------------------
+
+ALL_CPPFLAGS = -Ivm -DMOONLET_VERSION='"$(VERSION)"' $(if $(PARANOID),-DMOONLET_PARANOID) \
+  $(if $(READLINE),-DMOONLET_READLINE) $(LUA_CFLAGS) $(EV_CFLAGS) $(CPPFLAGS)
+ALL_CFLAGS   = -std=gnu11 -fPIC -fno-plt -fvisibility=hidden -pthread -Wall -Wextra -Wshadow \
+  $(CFLAGS) $(if $(PARANOID),-O1)
+SYSTEM_LIBS  = -lpthread -ldl -lm
+
+# $(call has_headers,HEADERS): a command that succeeds if the compiler finds them all.
+has_headers = printf '\#include <%s>\n' $(1) | $(CC) $(ALL_CPPFLAGS) -E - >/dev/null 2>&1
+READLINE := $(shell $(call has_headers,stdio.h readline/readline.h) && echo yes)
+
+# ---- What is made of what ----------------------------------------------------------------------
+
+PROGRAM_SOURCES := vm/main.c vm/repl.c
+LIBRARY_SOURCES := $(filter-out $(PROGRAM_SOURCES), \
+  $(wildcard vm/*.c vm/*/*.c vm/*.S stdlib/*.c stdlib/*/*.c))
+TEST_SOURCES    := $(wildcard tests/*.c)
+LUA_SOURCES     := $(wildcard stdlib/*.lua stdlib/*/*.lua)
+C_FILES         := $(wildcard $(patsubst %,%/*.[ch],vm vm/* stdlib stdlib/* tests))
+
+object = $(1:%=$(BUILD)/obj/%.o)
+LIBRARY_OBJECTS := $(call object,$(LIBRARY_SOURCES))
+PROGRAM_OBJECTS := $(call object,$(PROGRAM_SOURCES))
+TEST_SUPPORT    := $(call object,$(filter tests/support_%,$(TEST_SOURCES)))
+TEST_PROGRAMS   := $(patsubst %.c,$(BUILD)/%,$(filter-out tests/support_%,$(TEST_SOURCES)))
+LUA_FILES       := $(LUA_SOURCES:stdlib/%=$(BUILD)/lua/moonlet/%)
+
+all: $(BUILD)/moonlet library module $(BUILD)/moonlet.pc ## Build everything (the default)
+library: $(BUILD)/libmoonlet.a $(BUILD)/libmoonlet.so # for C programs
+module: $(BUILD)/lua/moonlet.so $(LUA_FILES)          # for a plain lua5.4
+
+# Objects depend on this file, which changes when the compiler or its flags do.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(subst ','\'',$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS))' >$@.new
+	@cmp -s $@.new $@ || $(call has_headers,lua.h ev.h) || { echo "$(needed)" >&2; exit 1; }
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+needed = Moonlet needs a C compiler, pkg-config, Lua 5.4 and libev: 'make deps' installs them.
+
+$(BUILD)/obj/%.o: % $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# The command holds the whole of liblua and exports it, as lua5.4 does: C modules bind to it.
+$(BUILD)/moonlet: $(PROGRAM_OBJECTS) $(LIBRARY_OBJECTS)
+	$(CC) $(LDFLAGS) -Wl,-E -o $@ $^ \
+	  $(or $(LUA_STATIC:%=-Wl$(comma)--whole-archive % -Wl$(comma)--no-whole-archive),$(LUA_LIBS)) \
+	  $(EV_LIBS) $(if $(READLINE),-lreadline) $(SYSTEM_LIBS)
+
+comma = ,
+
+# One object whose internal names are local, so that they cannot clash with a host's.
+$(BUILD)/libmoonlet.a: $(LIBRARY_OBJECTS)
+	$(LD) -r -o $(BUILD)/obj/libmoonlet.o $^
+	$(OBJCOPY) --localize-hidden $(BUILD)/obj/libmoonlet.o
+	rm -f $@
+	$(AR) rcs $@ $(BUILD)/obj/libmoonlet.o
+
+$(BUILD)/libmoonlet.so: $(LIBRARY_OBJECTS)
+	$(CC) $(LDFLAGS) -shared -Wl,-soname,libmoonlet.so.0 -o $@ $^ $(LUA_LIBS) $(EV_LIBS) $(SYSTEM_LIBS)
+	ln -sf libmoonlet.so $@.0
+
+# The program that loads it has liblua already. It must stay: threads and signal handlers run in it.
+$(BUILD)/lua/moonlet.so: $(LIBRARY_OBJECTS)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $(LIBFLAG) -Wl,-z,nodelete -o $@ $^ $(EV_LIBS) $(SYSTEM_LIBS)
+
+# Links, so that an edited module is in use at once.
+$(BUILD)/lua/moonlet/%.lua: stdlib/%.lua
+	@mkdir -p $(@D)
+	ln -srf $< $@
+
+$(BUILD)/moonlet.pc: vm/moonlet.pc.in FORCE
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@INCDIR@|$(INCDIR)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
+	  -e 's|@LUA@|$(LUA)|' -e 's|@VERSION@|$(VERSION)|' $< >$@.new
+	@mv -f $@.new $@
+
+-include $(patsubst %.o,%.d,$(LIBRARY_OBJECTS) $(PROGRAM_OBJECTS) $(call object,$(TEST_SOURCES)))
+
+# ---- Tests -------------------------------------------------------------------------------------
+
+# A test whose first lines say "shared-library" is linked with libmoonlet.so, the others statically.
+test-programs: $(TEST_PROGRAMS)
+$(BUILD)/tests/%: $(BUILD)/obj/tests/%.c.o $(TEST_SUPPORT) $(addprefix $(BUILD)/libmoonlet.,a so)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) \
+	  $(if $(shell head -n 5 tests/$*.c | grep shared-library), \
+	    -L$(BUILD) -Wl$(comma)-rpath$(comma)'$$ORIGIN/..' -lmoonlet,$(BUILD)/libmoonlet.a) \
+	  $(LUA_LIBS) $(EV_LIBS) $(SYSTEM_LIBS)
+
+test: ## Run the C tests, the specs (under moonlet and under lua5.4) and the tutorial
+	@$(call ensure,$(BUILD_PACKAGES) $(TEST_PACKAGES))
+	@$(MAKE) --no-print-directory all test-programs
+	@tests/ci/check $(BUILD) c specs plain tutorial
+
+tutorial: ## Run the tutorial's scripts and compare what they print
+	@$(call ensure,$(BUILD_PACKAGES) lua-socket)
+	@$(MAKE) --no-print-directory all
+	@$(BUILD)/moonlet scripts/tutorial/run.lua
+
+SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+
+sanitize: ## Run the C tests and the specs with gcc's address and undefined behaviour sanitizers
+	@$(call ensure,$(BUILD_PACKAGES) $(TEST_PACKAGES))
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/sanitize CFLAGS="-O1 -g $(SANITIZE)" \
+	  LDFLAGS="$(SANITIZE)" PARANOID=1 all test-programs
+	@tests/ci/check $(BUILD)/sanitize c specs
+
+VALGRIND = valgrind --quiet --error-exitcode=99 \
+  $(addprefix --suppressions=,$(wildcard tests/valgrind.supp))
+
+valgrind: ## Run the C tests and the specs (or only those in SPECS=...) under valgrind
+	@$(call ensure,$(BUILD_PACKAGES) $(TEST_PACKAGES) valgrind)
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)/valgrind CFLAGS="-O1 -g -DMOONLET_VALGRIND" \
+	  all test-programs
+	@WRAP="$(VALGRIND)" SPECS="$(SPECS)" LIMIT=1800 tests/ci/check $(BUILD)/valgrind c specs
+
+bench: all ## Run the benchmarks
+	@tests/bench/run
+
+ifneq ($(wildcard tests/fuzz/run),)
+fuzz: all ## Run the fuzzers
+	@tests/fuzz/run
+endif
+
+lint: ## Check the format of the C code, luacheck, clang-tidy, and that clang has no warning
+	@$(call ensure,$(BUILD_PACKAGES) $(LINT_PACKAGES))
+	clang-format --dry-run -Werror $(C_FILES)
+	luacheck --quiet .
+	$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang CFLAGS="-O1 -g -Werror" \
+	  all test-programs
+	$(MAKE) --no-print-directory tidy
+
+format: ## Format the C code as lint wants it
+	clang-format -i $(C_FILES)
+
+# One file at a time, as many at once as make may run jobs.
+tidy: $(patsubst %,tidy/%,$(filter %.c,$(PROGRAM_SOURCES) $(LIBRARY_SOURCES) $(TEST_SOURCES)))
+tidy/%:
+	clang-tidy --quiet $* -- $(ALL_CPPFLAGS) $(ALL_CFLAGS)
+
+# ---- Packages and installation -----------------------------------------------------------------
+
+deps: ## Install what the build, the tests and the checks need (Debian and its kin; root or sudo)
+	@command -v apt-get >/dev/null || echo "No apt-get here. Debian calls what is needed: $(PACKAGES)"
+	@$(call ensure,$(PACKAGES))
+
+install: all install-module ## Install under PREFIX (/usr/local); DESTDIR=... stages it elsewhere
+	$(INSTALL) -d $(addprefix $(DESTDIR),$(BINDIR) $(INCDIR) $(LIBDIR)/pkgconfig $(MANDIR))
+	$(INSTALL) -m 755 $(BUILD)/moonlet $(DESTDIR)$(BINDIR)/moonlet
+	$(INSTALL) -m 644 vm/moonlet.h $(DESTDIR)$(INCDIR)/moonlet.h
+	$(INSTALL) -m 644 $(BUILD)/libmoonlet.a $(DESTDIR)$(LIBDIR)/libmoonlet.a
+	$(INSTALL) -m 755 $(BUILD)/libmoonlet.so $(DESTDIR)$(LIBDIR)/libmoonlet.so.$(VERSION)
+	ln -sf libmoonlet.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libmoonlet.so.0
+	ln -sf libmoonlet.so.0 $(DESTDIR)$(LIBDIR)/libmoonlet.so
+	$(INSTALL) -m 644 $(BUILD)/moonlet.pc $(DESTDIR)$(LIBDIR)/pkgconfig/moonlet.pc
+	$(INSTALL) -m 644 vm/moonlet.1 $(DESTDIR)$(MANDIR)/moonlet.1
+
+install-module: module
+	$(INSTALL) -d $(DESTDIR)$(CMODDIR) $(sort $(dir $(INSTALLED_LUA)))
+	$(INSTALL) -m 755 $(BUILD)/lua/moonlet.so $(DESTDIR)$(CMODDIR)/moonlet.so
+	for file in $(LUA_SOURCES:stdlib/%=%); do \
+	  $(INSTALL) -m 644 stdlib/$$file $(DESTDIR)$(LUADIR)/moonlet/$$file || exit; done
+
+INSTALLED_LUA = $(LUA_SOURCES:stdlib/%=$(DESTDIR)$(LUADIR)/moonlet/%)
+
+uninstall: ## Remove what install has put there
+	rm -f $(addprefix $(DESTDIR),$(BINDIR)/moonlet $(INCDIR)/moonlet.h $(LIBDIR)/libmoonlet.a \
+	  $(LIBDIR)/libmoonlet.so $(LIBDIR)/libmoonlet.so.0 $(LIBDIR)/libmoonlet.so.$(VERSION) \
+	  $(LIBDIR)/pkgconfig/moonlet.pc $(MANDIR)/moonlet.1 $(CMODDIR)/moonlet.so)
+	rm -f $(INSTALLED_LUA)
+	[ ! -d $(DESTDIR)$(LUADIR)/moonlet ] || \
+	  find $(DESTDIR)$(LUADIR)/moonlet -depth -type d -empty -delete
+
+rock: ## Build and install the rock for lua5.4 with LuaRocks (into TREE=..., if given)
+	@$(call ensure,$(BUILD_PACKAGES) luarocks)
+	luarocks --lua-version 5.4 $(if $(TREE),--tree $(TREE)) make moonlet-scm-1.rockspec
+
+packaging: all ## Install into a scratch folder, use it, uninstall; the same with the rock
+	@$(call ensure,$(BUILD_PACKAGES) luarocks)
+	@tests/ci/packaging
+
+dist: ## Pack the committed sources as BUILD/moonlet-VERSION.tar.gz
+	@mkdir -p $(BUILD)
+	git archive --prefix=moonlet-$(VERSION)/ -o $(BUILD)/moonlet-$(VERSION).tar.gz HEAD
+
+clean: ## Remove everything that was built
+	rm -rf $(BUILD)
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' $(firstword $(MAKEFILE_LIST)) | \
+	  while read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+FORCE:
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: FORCE all library module test-programs test tutorial sanitize valgrind bench fuzz lint \
+  format tidy deps install install-module uninstall rock packaging dist clean help

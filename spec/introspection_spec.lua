@@ -1,0 +1,125 @@
+local event = require "moonlet.event"
+local moonlet = require "moonlet"
+local support = require "support"
+
+local getcurrent, sleep, spawn = moonlet.getcurrent, moonlet.sleep, moonlet.spawn
+
+describe("getcurrent", function()
+  it("is the object spawn returned", function()
+    local inside
+    local g = spawn(function()
+      inside = getcurrent()
+    end)
+    g:join()
+    assert.equal(g, inside)
+  end)
+
+  it("stays the greenlet inside its coroutines, before and after a wait", function()
+    local list = {}
+    local g = spawn(function()
+      coroutine.wrap(function()
+        list[1] = getcurrent()
+        sleep(0)
+        list[2] = getcurrent()
+      end)()
+    end)
+    g:join()
+    assert.equal(g, list[1])
+    assert.equal(g, list[2])
+  end)
+
+  it("in main is a Greenlet named main, always the same, without a parent", function()
+    local main = getcurrent()
+    assert.is_true(main:is(moonlet.Greenlet))
+    assert.equal("main", main.name)
+    assert.is_nil(main.parent)
+    assert.is_true(main.started)
+    assert.is_false(main:ready())
+    assert.is_false(main:dead())
+    sleep(0)
+    assert.equal(main, getcurrent())
+  end)
+end)
+
+describe("stats", function()
+  it("counts the greenlets alive", function()
+    local before = moonlet.stats().greenlets
+    local a, b = spawn(sleep, 10), spawn(sleep, 10)
+    assert.equal(before + 2, moonlet.stats().greenlets)
+    sleep(0)
+    assert.equal(before + 2, moonlet.stats().greenlets)
+    moonlet.killall({ a, b })
+    assert.equal(before, moonlet.stats().greenlets)
+  end)
+
+  it("counts what is ready, and greenlets that hold a C stack", function()
+    local before = moonlet.stats()
+    local pinned = spawn(function()
+      table.sort({ 1, 2 }, function()
+        sleep(10)
+      end)
+    end)
+    assert.equal(before.ready + 1, moonlet.stats().ready)
+    sleep(0)
+    assert.equal(before.ready, moonlet.stats().ready)
+    assert.equal(before.pinned + 1, moonlet.stats().pinned)
+    pinned:kill()
+    assert.equal(before.pinned, moonlet.stats().pinned)
+  end)
+end)
+
+describe("run_info", function()
+  it("lists every greenlet with its name, the place where it waits, and for what", function()
+    local gate = event.Event()
+    local sleeper = spawn(function()
+      sleep(10)
+    end)
+    local waiter = spawn(function()
+      gate:wait()
+    end)
+    sleeper.name, waiter.name = "the-sleeper", "the-waiter"
+    sleep(0)
+    local text = support.run_info()
+    moonlet.killall({ sleeper, waiter })
+    assert.matches("the%-sleeper", text)
+    assert.matches("the%-waiter", text)
+    assert.matches("main", text)
+    assert.matches("[Ee]vent", text)
+    local _, places = text:gsub("introspection_spec%.lua:%d+", "")
+    assert.is_true(places >= 3, text)
+  end)
+
+  it("shows the coroutine in which a greenlet waits", function()
+    local line
+    local g = spawn(function()
+      local generator = coroutine.wrap(function()
+        line = debug.getinfo(1, "l").currentline + 1
+        sleep(10)
+      end)
+      generator()
+    end)
+    sleep(0)
+    local text = support.run_info()
+    g:kill()
+    assert.matches("introspection_spec%.lua:" .. line .. ":", text)
+  end)
+
+  it("writes to stderr unless it is given a function", function()
+    local run = support.run_script [[
+      local moonlet = require "moonlet"
+      local g = moonlet.spawn(moonlet.sleep, 10)
+      g.name = "the-sleeper"
+      moonlet.sleep(0)
+      moonlet.run_info()
+    ]]
+    assert.equal(0, run.status)
+    assert.equal("", run.stdout)
+    assert.matches("the%-sleeper", run.stderr)
+  end)
+end)
+
+describe("_VERSION", function()
+  it("is a string", function()
+    assert.matches("%d+%.%d+", moonlet._VERSION)
+  end)
+end)

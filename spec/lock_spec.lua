@@ -1,0 +1,388 @@
+local moonlet = require "moonlet"
+local lock = require "moonlet.lock"
+local support = require "support"
+
+local Semaphore = lock.Semaphore
+
+-- Greenlets 1..n, each of which takes a permit for good and says its number.
+local function acquirers(sem, n, seen)
+  local list = {}
+  for i = 1, n do
+    list[i] = moonlet.spawn(function()
+      assert.is_true(sem:acquire())
+      seen(i)
+    end)
+  end
+  support.turns(1)
+  return list
+end
+
+describe("moonlet.lock Semaphore", function()
+  it("has a counter of 1 by default, or the value it is built with", function()
+    assert.equal(1, Semaphore().counter)
+    assert.equal(3, Semaphore(3).counter)
+    assert.equal(0, Semaphore(0).counter)
+  end)
+
+  it("refuses a negative value and what is no number, by number", function()
+    for _, class in ipairs { Semaphore, lock.BoundedSemaphore } do
+      assert.matches("bad argument #1 to", support.error_of(function() class(-1) end))
+      assert.matches("bad argument #1 to", support.error_of(function() class("one") end))
+    end
+  end)
+
+  it("is locked, and not ready, when its counter is 0", function()
+    local sem = Semaphore(1)
+    assert.is_false(sem:locked())
+    assert.is_true(sem:ready())
+    assert.is_true(sem:acquire())
+    assert.equal(0, sem.counter)
+    assert.is_true(sem:locked())
+    assert.is_false(sem:ready())
+    sem:release()
+    assert.equal(1, sem.counter)
+    assert.is_false(sem:locked())
+  end)
+
+  it("acquires at once when there is a permit, and lets nobody run before", function()
+    local sem, seen = Semaphore(2), support.trace()
+    local other = moonlet.spawn(seen, "other")
+    assert.is_true(sem:acquire())
+    assert.is_true(sem:acquire(0))
+    assert.equal("", tostring(seen))
+    other:join()
+  end)
+
+  it("returns false once the timeout has passed, or at once with 0 or less", function()
+    local sem = Semaphore(0)
+    assert.is_false(sem:acquire(0))
+    assert.is_false(sem:acquire(-1))
+    assert.is_false(sem:acquire(0.001))
+    assert.equal(0, sem.counter)
+  end)
+
+  it("names the function and the argument that is no timeout", function()
+    local sem = Semaphore(0)
+    for _, name in ipairs { "acquire", "wait", "hold" } do
+      local err = support.error_of(function() sem[name](sem, {}) end)
+      assert.matches("bad argument #%d to '" .. name .. "'", err)
+    end
+    assert.matches("bad argument #1 to 'acquire'",
+                   support.error_of(function() sem:acquire({}) end))
+  end)
+
+  it("runs no waiter inside release: the counter shows the permit until one runs", function()
+    local sem, seen = Semaphore(0), support.trace()
+    local list = acquirers(sem, 1, seen)
+    sem:release()
+    assert.equal(1, sem.counter)
+    assert.equal("", tostring(seen))
+    list[1]:join()
+    assert.equal(0, sem.counter)
+  end)
+
+  it("serves waiters in the order of waiting, as many as there are permits", function()
+    local sem, seen = Semaphore(0), support.trace()
+    local list = acquirers(sem, 4, seen)
+    sem:release()
+    sem:release()
+    support.turns()
+    assert.equal("1 2", tostring(seen))
+    sem:release()
+    sem:release()
+    moonlet.joinall(list)
+    assert.equal("1 2 3 4", tostring(seen))
+  end)
+
+  it("lets the releaser take the permit back before the woken one runs, which keeps its place",
+     function()
+       local sem, seen = Semaphore(0), support.trace()
+       local list = acquirers(sem, 2, seen)
+       sem:release()
+       assert.is_true(sem:acquire())
+       support.turns()
+       assert.equal("", tostring(seen))
+       sem:release()
+       support.turns()
+       assert.equal("1", tostring(seen))
+       sem:release()
+       moonlet.joinall(list)
+       assert.equal("1 2", tostring(seen))
+     end)
+
+  it("gives a killed waiter's permit to the next in line, or keeps it", function()
+    local sem, seen = Semaphore(0), support.trace()
+    local list = acquirers(sem, 2, seen)
+    list[1]:kill(nil, 0)
+    sem:release()
+    moonlet.joinall(list)
+    assert.equal("2", tostring(seen))
+    local last = acquirers(sem, 1, seen)[1]
+    last:kill()
+    sem:release()
+    support.turns()
+    assert.equal(1, sem.counter)
+  end)
+
+  it("lets a waiter end normally, with its permit, when the release came before the kill",
+     function()
+       local sem, seen = Semaphore(0), support.trace()
+       local list = acquirers(sem, 1, seen)
+       sem:release()
+       list[1]:kill(nil, 0)
+       list[1]:join()
+       assert.equal("1", tostring(seen))
+       assert.equal(0, sem.counter)
+     end)
+
+  it("loses no permit to waiters whose time was up", function()
+    local sem, seen = Semaphore(0), support.trace()
+    local late = moonlet.spawn(sem.acquire, sem, 0.001)
+    local list = acquirers(sem, 1, seen)
+    assert.is_false(late:get())
+    sem:release()
+    list[1]:join()
+    assert.equal("1", tostring(seen))
+  end)
+
+  it("gives the permit to a waiter whose time was up only after the release", function()
+    local sem = Semaphore(0)
+    local g = moonlet.spawn(sem.acquire, sem, 0.005)
+    support.turns(1)
+    sem:release()
+    local start = os.clock()
+    while os.clock() - start < 0.02 do end
+    assert.is_true(g:get())
+    assert.equal(0, sem.counter)
+  end)
+
+  it("lets an outer Timeout through, and raises a started one given as its timeout", function()
+    local sem = Semaphore(0)
+    local outer <close> = moonlet.Timeout.start_new(0.001)
+    assert.equal(outer, support.error_of(sem.acquire, sem, 5))
+    local own <close> = moonlet.Timeout.start_new(0.001)
+    assert.equal(own, support.error_of(sem.acquire, sem, own))
+    sem:release()
+    assert.equal(1, sem.counter)
+  end)
+
+  it("simply counts up when it is released more often than acquired", function()
+    local sem = Semaphore(1)
+    sem:release()
+    sem:release()
+    assert.equal(3, sem.counter)
+  end)
+
+  it("raises LoopExit in main when nothing could ever release it", function()
+    support.unbounded()
+    local sem = Semaphore(0)
+    assert.is_true(support.error_of(sem.acquire, sem):is(moonlet.LoopExit))
+    sem:release()
+    assert.is_true(sem:acquire())
+  end)
+
+  it("is acquired inside a comparator and inside a user's coroutine", function()
+    local sem = Semaphore(0)
+    local g = moonlet.spawn_later(0.001, sem.release, sem)
+    local list = { 2, 1 }
+    table.sort(list, function(a, b)
+      local _ <close> = sem:hold()
+      return a < b
+    end)
+    assert.same({ 1, 2 }, list)
+    sem:acquire()
+    g:join()
+    g = moonlet.spawn_later(0.001, sem.release, sem)
+    assert.is_true(coroutine.wrap(function() return sem:acquire() end)())
+    g:join()
+  end)
+
+  it("says in tostring what it is and in which state", function()
+    local sem = Semaphore(1)
+    local free = tostring(sem)
+    assert.matches("Semaphore", free)
+    sem:acquire()
+    assert.are_not.equal(free, tostring(sem))
+    assert.matches("BoundedSemaphore", tostring(lock.BoundedSemaphore()))
+  end)
+
+  it("may be subclassed", function()
+    local Pair = Semaphore:extend()
+    function Pair:new() Pair.super.new(self, 2) end
+    local sem = Pair()
+    assert.is_true(sem:is(Semaphore))
+    assert.is_false(sem:is(lock.BoundedSemaphore))
+    assert.equal(2, sem.counter)
+  end)
+end)
+
+describe("moonlet.lock Semaphore:wait", function()
+  it("returns true once a permit is free, and takes none", function()
+    local sem = Semaphore(1)
+    assert.is_true(sem:wait())
+    assert.is_true(sem:wait(0))
+    assert.equal(1, sem.counter)
+    sem:acquire()
+    local g = moonlet.spawn_later(0.001, sem.release, sem)
+    assert.is_true(sem:wait(5))
+    assert.equal(1, sem.counter)
+    g:join()
+  end)
+
+  it("returns false when the timeout passes", function()
+    local sem = Semaphore(0)
+    assert.is_false(sem:wait(0))
+    assert.is_false(sem:wait(0.001))
+  end)
+
+  it("keeps no permit from an acquirer that waits behind it", function()
+    local sem, seen = Semaphore(0), support.trace()
+    local waiter = moonlet.spawn(function() seen(sem:wait()) end)
+    support.turns(1)
+    local list = acquirers(sem, 1, seen)
+    sem:release()
+    moonlet.joinall { waiter, list[1] }
+    assert.equal("true 1", tostring(seen))
+  end)
+
+  it("is what moonlet.wait does with a semaphore: it is ready, and no permit is taken", function()
+    local sem = Semaphore(0)
+    local g = moonlet.spawn_later(0.001, sem.release, sem)
+    local ready = moonlet.wait({ sem }, 5)
+    assert.equal(sem, ready[1])
+    assert.equal(1, sem.counter)
+    g:join()
+  end)
+end)
+
+describe("moonlet.lock hold", function()
+  it("acquires, and its guard releases at the end of the block, also by an error", function()
+    local sem = Semaphore(1)
+    do
+      local guard <close> = sem:hold()
+      assert.is_not_nil(guard)
+      assert.equal(0, sem.counter)
+    end
+    assert.equal(1, sem.counter)
+    support.error_of(function()
+      local _ <close> = sem:hold()
+      error("out")
+    end)
+    assert.equal(1, sem.counter)
+  end)
+
+  it("returns nil at the timeout, which as a <close> variable releases nothing", function()
+    local sem = Semaphore(0)
+    do
+      local guard <close> = sem:hold(0.001)
+      assert.is_nil(guard)
+    end
+    assert.equal(0, sem.counter)
+  end)
+
+  it("gives a guard that releases once, however often it is closed", function()
+    local sem = lock.BoundedSemaphore(1)
+    do
+      local guard <close> = sem:hold()
+      local held = tostring(guard)
+      guard:close()
+      assert.equal(1, sem.counter)
+      guard:close()
+      assert.are_not.equal(held, tostring(guard))
+    end
+    assert.equal(1, sem.counter)
+  end)
+
+  it("releases when the holder is killed", function()
+    local sem = Semaphore(1)
+    local g = moonlet.spawn(function()
+      local _ <close> = sem:hold()
+      moonlet.sleep(5)
+    end)
+    support.turns(1)
+    assert.equal(0, sem.counter)
+    g:kill()
+    assert.equal(1, sem.counter)
+  end)
+end)
+
+describe("moonlet.lock with", function()
+  it("runs f with its arguments under the lock and returns all its results", function()
+    local sem = Semaphore(1)
+    local results = table.pack(sem:with(function(...)
+      assert.equal(0, sem.counter)
+      return ...
+    end, 1, nil, 3))
+    assert.same({ n = 3, 1, nil, 3 }, results)
+    assert.equal(1, sem.counter)
+  end)
+
+  it("releases when f raises, and raises the same error", function()
+    local sem, err = Semaphore(1), { "bad" }
+    assert.equal(err, support.error_of(sem.with, sem, error, err))
+    assert.equal(1, sem.counter)
+  end)
+
+  it("keeps others out while f blocks", function()
+    local sem, inside = Semaphore(1), 0
+    local list = {}
+    for i = 1, 5 do
+      list[i] = moonlet.spawn(sem.with, sem, function()
+        inside = inside + 1
+        assert.equal(1, inside)
+        moonlet.sleep(0)
+        inside = inside - 1
+      end)
+    end
+    moonlet.joinall(list, nil, true)
+  end)
+end)
+
+describe("moonlet.lock BoundedSemaphore", function()
+  it("raises at a release past its start, and changes nothing", function()
+    local sem = lock.BoundedSemaphore(2)
+    assert.is_false((pcall(sem.release, sem)))
+    assert.equal(2, sem.counter)
+    sem:acquire()
+    sem:release()
+    assert.is_false((pcall(sem.release, sem)))
+    assert.equal(2, sem.counter)
+  end)
+
+  it("is a Semaphore, of 1 by default", function()
+    local sem = lock.BoundedSemaphore()
+    assert.is_true(sem:is(Semaphore))
+    assert.equal(1, sem.counter)
+  end)
+
+  it("lets workers in by twos, as the tutorial shows", function()
+    local sem, seen = lock.BoundedSemaphore(2), support.trace()
+    local list = {}
+    for i = 0, 3 do
+      list[#list + 1] = moonlet.spawn(function()
+        sem:acquire()
+        seen("+" .. i)
+        moonlet.sleep(0)
+        sem:release()
+        seen("-" .. i)
+      end)
+    end
+    moonlet.joinall(list)
+    assert.equal("+0 +1 -0 -1 +2 +3 -2 -3", tostring(seen))
+  end)
+end)
+
+describe("moonlet.lock Lock", function()
+  it("is a Semaphore of 1: one holds it, the others wait", function()
+    local l, seen = lock.Lock(), support.trace()
+    assert.is_true(l:is(Semaphore))
+    assert.equal(1, l.counter)
+    assert.is_true(l:acquire())
+    assert.is_true(l:locked())
+    assert.is_false(l:acquire(0))
+    local list = acquirers(l, 1, seen)
+    l:release()
+    list[1]:join()
+    assert.equal("1", tostring(seen))
+  end)
+end)

@@ -1,0 +1,318 @@
+/* class.c: one class system for userdata and tables (see class.h). */
+#include "class.h"
+
+#include <string.h>
+
+#define KIND_INDEX 1 /* class[1]: light userdata, its kind */
+
+static const struct class_kind object_kind;
+
+static void *checked(lua_State *L, const struct class_kind *kind, int arg) {
+  for (const struct class_kind *k = class_kind_of(L, arg); k; k = k->base)
+    if (k == kind)
+      return lua_touserdata(L, arg);
+  return NULL;
+}
+
+/* The metatable of an instance is its class; only classes have a kind there. */
+const struct class_kind *class_kind_of(lua_State *L, int arg) {
+  if (!lua_getmetatable(L, arg))
+    return NULL;
+  lua_rawgeti(L, -1, KIND_INDEX);
+  const struct class_kind *kind = lua_touserdata(L, -1);
+  lua_pop(L, 2);
+  return kind;
+}
+
+void *class_test(lua_State *L, int arg, const struct class_kind *kind) {
+  return lua_type(L, arg) == LUA_TUSERDATA ? checked(L, kind, arg) : NULL;
+}
+
+void *class_check(lua_State *L, int arg, const struct class_kind *kind) {
+  void *object = class_test(L, arg, kind);
+  if (!object)
+    luaL_typeerror(L, arg, kind->name);
+  return object;
+}
+
+bool class_is_class(lua_State *L, int arg) {
+  if (lua_type(L, arg) != LUA_TTABLE)
+    return false;
+  bool is = lua_rawgeti(L, arg, KIND_INDEX) == LUA_TLIGHTUSERDATA;
+  lua_pop(L, 1);
+  return is;
+}
+
+void class_push_name(lua_State *L, int arg) {
+  if (luaL_getmetafield(L, arg, "__name") == LUA_TNIL)
+    lua_pushstring(L, luaL_typename(L, arg));
+}
+
+/* ---- errors of initialisers ---- */
+
+int class_argerror(lua_State *L, int arg, const char *message) {
+  class_push_name(L, 1);
+  return luaL_error(L, "bad argument #%d to '%s' (%s)", arg - 1, lua_tostring(L, -1), message);
+}
+
+int class_typeerror(lua_State *L, int arg, const char *expected) {
+  const char *got = luaL_getmetafield(L, arg, "__name") == LUA_TSTRING ? lua_tostring(L, -1)
+                    : lua_isnone(L, arg)                               ? "no value"
+                                                                       : luaL_typename(L, arg);
+  return class_argerror(L, arg, lua_pushfstring(L, "%s expected, got %s", expected, got));
+}
+
+lua_Number class_optnumber(lua_State *L, int arg, lua_Number otherwise) {
+  if (lua_isnoneornil(L, arg))
+    return otherwise;
+  int is;
+  lua_Number value = lua_tonumberx(L, arg, &is);
+  if (!is || value != value)
+    class_typeerror(L, arg, "number");
+  return value;
+}
+
+/* ---- fields of userdata ---- */
+
+/* Upvalues of both: the class, the table of computed fields. */
+static int l_index(lua_State *L) {
+  if (lua_getiuservalue(L, 1, CLASS_FIELDS) == LUA_TTABLE) {
+    lua_pushvalue(L, 2);
+    if (lua_rawget(L, -2) != LUA_TNIL)
+      return 1;
+  }
+  lua_settop(L, 2);
+  lua_pushvalue(L, 2);
+  if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)
+    return 1;
+  lua_pushvalue(L, 2);
+  if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TLIGHTUSERDATA) {
+    const struct class_field *field = lua_touserdata(L, -1);
+    field->get(L, lua_touserdata(L, 1));
+    return 1;
+  }
+  lua_settop(L, 2);
+  lua_gettable(L, lua_upvalueindex(1));
+  return 1;
+}
+
+static int l_newindex(lua_State *L) {
+  lua_pushvalue(L, 2);
+  if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TLIGHTUSERDATA) {
+    const struct class_field *field = lua_touserdata(L, -1);
+    if (!field->set)
+      return luaL_error(L, "field '%s' of a %s cannot be set", field->name,
+                        (class_push_name(L, 1), lua_tostring(L, -1)));
+    lua_settop(L, 3);
+    field->set(L, lua_touserdata(L, 1));
+    return 0;
+  }
+  lua_settop(L, 3);
+  if (lua_getiuservalue(L, 1, CLASS_FIELDS) != LUA_TTABLE) {
+    lua_settop(L, 3);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, CLASS_FIELDS);
+  }
+  lua_replace(L, 1);
+  lua_rawset(L, 1);
+  return 0;
+}
+
+/* Pushes a table: name -> light userdata of the computed field, of the kind and those above. */
+static void push_field_table(lua_State *L, const struct class_kind *kind) {
+  lua_newtable(L);
+  for (; kind; kind = kind->base)
+    for (const struct class_field *field = kind->fields; field && field->name; field++) {
+      lua_pushstring(L, field->name);
+      lua_pushvalue(L, -1);
+      if (lua_rawget(L, -3) == LUA_TNIL) {
+        lua_pop(L, 1);
+        lua_pushlightuserdata(L, (void *)field);
+        lua_rawset(L, -3);
+      } else {
+        lua_pop(L, 2);
+      }
+    }
+}
+
+/* ---- making classes ---- */
+
+/* Pushes an instance without a class. */
+static void *allocate(lua_State *L, const struct class_kind *kind) {
+  if (!kind->size)
+    return lua_newtable(L), NULL;
+  void *object = memset(lua_newuserdatauv(L, kind->size, kind->values + 1), 0, kind->size);
+  if (kind->init)
+    kind->init(L, object);
+  return object;
+}
+
+static int constructed(lua_State *L, int status, lua_KContext ctx) {
+  (void)status, (void)ctx;
+  lua_settop(L, 2);
+  return 1;
+}
+
+/* Class(...): stack is the class and the arguments. */
+static int l_construct(lua_State *L) {
+  lua_rawgeti(L, 1, KIND_INDEX);
+  const struct class_kind *kind = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  int count = lua_gettop(L) - 1;
+  allocate(L, kind);
+  lua_insert(L, 2);
+  lua_pushvalue(L, 1);
+  lua_setmetatable(L, 2);
+  lua_getfield(L, 1, "new");
+  lua_insert(L, 3);
+  lua_pushvalue(L, 2);
+  lua_insert(L, 4);
+  lua_callk(L, count + 1, 0, 0, constructed);
+  return constructed(L, LUA_OK, 0);
+}
+
+static int l_class_tostring(lua_State *L) {
+  lua_pushliteral(L, "__name");
+  lua_rawget(L, 1);
+  lua_pushfstring(L, "class %s", lua_tostring(L, -1));
+  return 1;
+}
+
+/* Makes the class at the top of the stack a subclass of the one below it (nil: the root). */
+static void finish_class(lua_State *L, const struct class_kind *kind) {
+  int class = lua_gettop(L);
+  lua_pushlightuserdata(L, (void *)kind);
+  lua_rawseti(L, class, KIND_INDEX);
+  if (kind->size) {
+    lua_pushvalue(L, class);
+    push_field_table(L, kind);
+    lua_pushvalue(L, -2);
+    lua_pushvalue(L, -2);
+    lua_pushcclosure(L, l_index, 2);
+    lua_setfield(L, class, "__index");
+    lua_pushcclosure(L, l_newindex, 2);
+    lua_setfield(L, class, "__newindex");
+  } else {
+    lua_pushvalue(L, class);
+    lua_setfield(L, class, "__index");
+  }
+  lua_pushvalue(L, class - 1);
+  lua_setfield(L, class, "super");
+  lua_createtable(L, 0, 3);
+  lua_pushvalue(L, class - 1);
+  lua_setfield(L, -2, "__index");
+  lua_pushcfunction(L, l_construct);
+  lua_setfield(L, -2, "__call");
+  lua_pushcfunction(L, l_class_tostring);
+  lua_setfield(L, -2, "__tostring");
+  lua_setmetatable(L, class);
+}
+
+/* Metamethods are looked up raw, so a subclass needs copies of them. */
+static void copy_metamethods(lua_State *L, int from, int to) {
+  for (lua_pushnil(L); lua_next(L, from); lua_pop(L, 1))
+    if (lua_type(L, -2) == LUA_TSTRING && strncmp(lua_tostring(L, -2), "__", 2) == 0) {
+      lua_pushvalue(L, -2);
+      lua_pushvalue(L, -2);
+      lua_rawset(L, to);
+    }
+}
+
+void class_push(lua_State *L, const struct class_kind *kind) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, kind) == LUA_TTABLE)
+    return;
+  lua_pop(L, 1);
+  luaL_checkstack(L, 12, NULL);
+  if (kind == &object_kind)
+    lua_pushnil(L);
+  else
+    class_push(L, kind->base ? kind->base : &object_kind);
+  int base = lua_gettop(L);
+  lua_newtable(L);
+  if (kind != &object_kind)
+    copy_metamethods(L, base, base + 1);
+  finish_class(L, kind);
+  lua_pushstring(L, kind->name);
+  lua_setfield(L, base + 1, "__name");
+  if (kind->methods)
+    luaL_setfuncs(L, kind->methods, 0);
+  lua_pushvalue(L, base + 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, kind);
+  lua_remove(L, base);
+}
+
+void *class_new(lua_State *L, const struct class_kind *kind) {
+  void *object = allocate(L, kind);
+  if (__builtin_expect(lua_rawgetp(L, LUA_REGISTRYINDEX, kind) != LUA_TTABLE, 0)) {
+    lua_pop(L, 1);
+    class_push(L, kind);
+  }
+  lua_setmetatable(L, -2);
+  return object;
+}
+
+/* ---- the root class ---- */
+
+/***
+ * Class:extend([name]): a new class below this one.
+ * Functions set in it are methods of its instances; `__` names are metamethods.
+ */
+static int l_extend(lua_State *L) {
+  luaL_argexpected(L, class_is_class(L, 1), 1, "class");
+  const char *name = luaL_optstring(L, 2, NULL);
+  lua_rawgeti(L, 1, KIND_INDEX);
+  const struct class_kind *kind = lua_touserdata(L, -1);
+  lua_settop(L, 1);
+  lua_newtable(L);
+  copy_metamethods(L, 1, 2);
+  finish_class(L, kind);
+  if (name) {
+    lua_pushstring(L, name);
+    lua_setfield(L, 2, "__name");
+  }
+  if (lua_getfield(L, 2, "__extend") == LUA_TFUNCTION) {
+    lua_pushvalue(L, 2);
+    lua_call(L, 1, 0);
+  }
+  lua_settop(L, 2);
+  return 1;
+}
+
+/*** object:is(Class): whether the object's class is Class or one below it. */
+static int l_is(lua_State *L) {
+  luaL_argexpected(L, class_is_class(L, 2), 2, "class");
+  lua_settop(L, 2);
+  if (!lua_getmetatable(L, 1))
+    return lua_pushboolean(L, 0), 1;
+  while (lua_type(L, 3) == LUA_TTABLE) {
+    if (lua_rawequal(L, 2, 3))
+      return lua_pushboolean(L, 1), 1;
+    lua_pushliteral(L, "super");
+    lua_rawget(L, 3);
+    lua_replace(L, 3);
+  }
+  lua_pushboolean(L, 0);
+  return 1;
+}
+
+static int l_new(lua_State *L) {
+  (void)L;
+  return 0;
+}
+
+static int l_tostring(lua_State *L) {
+  class_push_name(L, 1);
+  lua_pushfstring(L, "<%s %p>", lua_tostring(L, -1), lua_topointer(L, 1));
+  return 1;
+}
+
+static const luaL_Reg object_methods[] = {
+    {"extend", l_extend}, {"is", l_is}, {"new", l_new}, {"__tostring", l_tostring}, {NULL, NULL}};
+
+static const struct class_kind object_kind = {.name = "Object", .methods = object_methods};
+
+int luaopen_moonlet_class(lua_State *L) {
+  class_push(L, &object_kind);
+  return 1;
+}

@@ -1,0 +1,126 @@
+/* control.c: what a greenlet does with itself: sleep, idle, try, shield, run. */
+#include "control.h"
+
+#include "greenlet.h"
+#include "protect.h"
+#include "timeout.h"
+
+/* ---- sleep, idle ---- */
+
+static int nothing_step(lua_State *L, bool timed_out) {
+  (void)L, (void)timed_out;
+  return 0;
+}
+
+static const struct wait_kind turn_kind = {.name = "sleep(0)"};
+static const struct wait_kind sleep_kind = {.name = "sleep", .step = nothing_step};
+static const struct wait_kind sleep_here_kind = {.name = "sleep"};
+
+/***
+ * moonlet.sleep([seconds]): blocks; 0, less, or nil lets every other ready greenlet run once.
+ * Source: gevent.sleep.
+ */
+static int l_sleep(lua_State *L) {
+  double seconds = luaL_optnumber(L, 1, 0);
+  luaL_argcheck(L, seconds == seconds, 1, "seconds are not a number");
+  if (seconds <= 0)
+    return wait_turn(L, &turn_kind);
+  return wait_in(L, NULL, wait_limit(L, 1), &sleep_kind);
+}
+
+void moonlet_sleep(lua_State *L, double seconds) {
+  if (seconds <= 0)
+    wait_turn_here(L, &turn_kind);
+  else
+    wait_here(L, NULL, seconds, &sleep_here_kind);
+}
+
+/*** moonlet.idle(): blocks until nothing else is ready.  Source: gevent.idle. */
+static int l_idle(lua_State *L) {
+  static const struct wait_kind kind = {.name = "idle", .external = true};
+  return wait_in(L, &hub_of(L)->idlers, NO_LIMIT, &kind);
+}
+
+/*** moonlet.getcurrent(): the running Greenlet; the script itself is one, named "main". */
+static int l_getcurrent(lua_State *L) {
+  struct greenlet *g = hub_of(L)->current;
+  if (!g)
+    return luaL_error(L, "no greenlet is running");
+  greenlet_push(L, g);
+  return 1;
+}
+
+/* ---- try ---- */
+
+/* Whether the error at `index` is for the runtime to act on, not for a service loop. */
+static bool passes_try(lua_State *L, int index) {
+  return greenlet_is_exit(L, index) || class_test(L, index, &timeout_kind) != NULL;
+}
+
+static int tried(lua_State *L, int status, lua_KContext ctx) {
+  (void)ctx;
+  if (status == LUA_OK || status == LUA_YIELD) {
+    lua_pushboolean(L, 1);
+    lua_replace(L, 1);
+    return lua_gettop(L);
+  }
+  if (passes_try(L, -1))
+    return lua_error(L);
+  lua_pushboolean(L, 0);
+  lua_insert(L, -2);
+  return 2;
+}
+
+/***
+ * moonlet.try(f, ...): true and f's results, or false and the error, like pcall; but a
+ * GreenletExit or a Timeout passes through, so that a service loop can be killed.
+ */
+static int l_try(lua_State *L) {
+  luaL_argexpected(L, greenlet_is_callable(L, 1), 1, "function");
+  return tried(L, protect_call(L, lua_gettop(L) - 1, 0, tried), 0);
+}
+
+/* ---- shield ---- */
+
+static int shielded(lua_State *L, int status, lua_KContext ctx) {
+  struct greenlet *g = hub_of(L)->current;
+  (void)ctx;
+  g->shield--;
+  if (status != LUA_OK && status != LUA_YIELD)
+    return lua_error(L);
+  interrupt_check(L, g);
+  return lua_gettop(L) - 1;
+}
+
+/***
+ * moonlet.shield(f, ...): runs f; kills and Timeouts aimed at this greenlet are raised when f
+ * is done.  Returns f's results.  May be nested.
+ */
+static int l_shield(lua_State *L) {
+  luaL_argexpected(L, greenlet_is_callable(L, 1), 1, "function");
+  struct greenlet *g = hub_of(L)->current;
+  if (!g)
+    return luaL_error(L, "no greenlet is running");
+  g->shield++;
+  return shielded(L, protect_call(L, lua_gettop(L) - 1, 0, shielded), 0);
+}
+
+/* ---- running until nothing is left ---- */
+
+static const struct wait_kind run_kind = {.name = "the end of all others"};
+
+int moonlet_run(lua_State *L, double timeout) {
+  struct hub *hub = hub_of(L);
+  if (hub->current != hub->main)
+    luaL_error(L, "only the main greenlet can wait for all others");
+  return wait_here(L, &hub->drained, timeout < 0 ? NO_LIMIT : timeout, &run_kind);
+}
+
+int moonlet_spawn(lua_State *L, int nargs) {
+  greenlet_spawn(L, nargs, 0, false);
+  return 1;
+}
+
+const luaL_Reg control_functions[] = {{"sleep", l_sleep},   {"idle", l_idle},
+                                      {"try", l_try},       {"getcurrent", l_getcurrent},
+                                      {"shield", l_shield}, {NULL, NULL}};

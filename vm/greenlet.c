@@ -1,0 +1,370 @@
+/* greenlet.c: a greenlet's life, from its start to its end (see hub.h). */
+#include "greenlet.h"
+
+#include <string.h>
+
+#include "protect.h"
+#include "report.h"
+
+const char greenlet_key_name, greenlet_key_traceback, greenlet_key_links, greenlet_key_spawners;
+
+/* ---- what the userdata keeps ---- */
+
+int greenlet_get_private(lua_State *L, int index, const char *key) {
+  if (lua_getiuservalue(L, index, UV_FIELDS) != LUA_TTABLE)
+    return LUA_TNIL; /* the nil is on the stack */
+  int type = lua_rawgetp(L, -1, key);
+  lua_remove(L, -2);
+  return type;
+}
+
+void greenlet_set_private(lua_State *L, int index, const char *key) {
+  index = lua_absindex(L, index);
+  if (lua_getiuservalue(L, index, UV_FIELDS) != LUA_TTABLE) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, index, UV_FIELDS);
+  }
+  lua_insert(L, -2);
+  lua_rawsetp(L, -2, key);
+  lua_pop(L, 1);
+}
+
+void greenlet_store(lua_State *L, int index, int count) {
+  index = lua_absindex(L, index);
+  if (count == 0) {
+    lua_pushnil(L);
+  } else if (count > 1) {
+    lua_createtable(L, count, 1);
+    lua_insert(L, -count - 1);
+    int table = lua_gettop(L) - count;
+    for (int i = count; i >= 1; i--)
+      lua_rawseti(L, table, i);
+    lua_pushinteger(L, count);
+    lua_setfield(L, table, "n");
+  }
+  lua_setiuservalue(L, index, UV_OUTCOME);
+}
+
+int greenlet_push_stored(lua_State *L, int index, int count) {
+  if (count == 0)
+    return 0;
+  luaL_checkstack(L, count + 1, "too many values");
+  lua_getiuservalue(L, index, UV_OUTCOME);
+  if (count > 1) {
+    int table = lua_gettop(L);
+    for (int i = 1; i <= count; i++)
+      lua_rawgeti(L, table, i);
+    lua_remove(L, table);
+  }
+  return count;
+}
+
+void greenlet_push(lua_State *L, struct greenlet *g) { hub_push_anchored(L, g->hub, g->slot); }
+
+/* ---- starting ---- */
+
+bool greenlet_is_callable(lua_State *L, int index) {
+  if (lua_isfunction(L, index))
+    return true;
+  bool callable = luaL_getmetafield(L, index, "__call") != LUA_TNIL;
+  if (callable)
+    lua_pop(L, 1);
+  return callable;
+}
+
+/* Greenlets that have spawned are in a weak table, so that a child can name its parent. */
+static void note_spawner(lua_State *L, struct greenlet *parent) {
+  if (parent->spawner)
+    return;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &greenlet_key_spawners);
+  greenlet_push(L, parent);
+  lua_rawseti(L, -2, (lua_Integer)parent->id);
+  lua_pop(L, 1);
+  parent->spawner = true;
+}
+
+void greenlet_init(lua_State *L, void *object) {
+  struct greenlet *g = object;
+  struct hub *hub = hub_of(L);
+  g->hub = hub;
+  g->id = hub->next_id++;
+  wait_setup(g);
+  list_init(&g->aimed);
+  list_init(&g->done);
+  if (hub->current) {
+    note_spawner(L, hub->current);
+    g->parent = hub->current->id;
+  }
+}
+
+void greenlet_start(lua_State *L, int index, double delay, bool delayed) {
+  struct greenlet *g = lua_touserdata(L, index);
+  struct hub *hub = g->hub;
+  assert(g->state == GREENLET_NEW);
+  if (hub->closing)
+    luaL_error(L, "cannot start a greenlet: the moonlet runtime is closing");
+  if (delayed && !timers_reserve(&hub->timers))
+    luaL_error(L, "not enough memory for a timer");
+  lua_pushvalue(L, index);
+  g->slot = hub_anchor(L, hub);
+  g->state = GREENLET_SCHEDULED;
+  list_append(&hub->greenlets, &g->alive);
+  hub->alive++;
+  hub->spawned++;
+  if (delayed)
+    hub_start_timer(L, hub, &g->timer, delay);
+  else
+    hub_push(hub, &g->run);
+}
+
+struct greenlet *greenlet_spawn(lua_State *L, int nargs, double delay, bool delayed) {
+  int function = lua_gettop(L) - nargs;
+  struct greenlet *g = class_new(L, &greenlet_kind);
+  lua_insert(L, function);
+  g->args = nargs;
+  if (nargs > 0)
+    greenlet_store(L, function, nargs);
+  lua_setiuservalue(L, function, UV_BODY);
+  greenlet_start(L, function, delay, delayed);
+  return g;
+}
+
+/* ---- threads ---- */
+
+/* Makes a thread and enters it among the hub's, where it stays until it is dropped. */
+static int new_thread(lua_State *L) {
+  lua_State *thread = lua_newthread(L);
+  lua_rawsetp(L, 1, thread);
+  lua_pushlightuserdata(L, thread);
+  return 1;
+}
+
+static lua_State *take_thread(struct hub *hub) {
+  if (likely(hub->idle_thread_count > 0))
+    return hub->idle_threads[--hub->idle_thread_count];
+  lua_pushcfunction(hub->L, new_thread);
+  lua_pushvalue(hub->L, HUB_THREADS);
+  int status = lua_pcall(hub->L, 1, 1, 0);
+  lua_State *thread = status == LUA_OK ? lua_touserdata(hub->L, -1) : NULL;
+  lua_pop(hub->L, 1);
+  return thread;
+}
+
+void greenlet_drop_thread(struct hub *hub, lua_State *thread) {
+  lua_pushnil(hub->L);
+  lua_rawsetp(hub->L, HUB_THREADS, thread);
+}
+
+/* ---- the end ---- */
+
+/* Everybody who waits for it is told, in the order in which they came. */
+static void become_dead(struct hub *hub, struct greenlet *g) {
+  timer_stop(&hub->timers, &g->timer);
+  if (list_linked(&g->run.link))
+    list_remove(&g->run.link);
+  bool started = g->state != GREENLET_NEW;
+  g->state = GREENLET_DEAD;
+  g->L = g->blocked = NULL;
+  interrupt_drop_all(g);
+  wait_notify_all(&g->done);
+  if (!started)
+    return;
+  list_remove(&g->alive);
+  hub->alive--;
+  hub_release(hub, g->slot);
+  g->slot = 0;
+}
+
+/* A failure is told before the joiners: they may end the program. */
+static void settle(lua_State *L, struct greenlet *g, int index) {
+  lua_getiuservalue(L, index, UV_OUTCOME);
+  g->results = 1;
+  g->failed = !greenlet_is_exit(L, -1);
+  lua_pop(L, 1);
+  if (g->failed)
+    report_failure(L, index);
+}
+
+void greenlet_cancel(lua_State *L, struct greenlet *g) {
+  int index = lua_gettop(L) - 1;
+  assert(lua_touserdata(L, index) == g);
+  lua_setiuservalue(L, index, UV_OUTCOME);
+  lua_pushnil(L);
+  lua_setiuservalue(L, index, UV_BODY);
+  settle(L, g, index);
+  become_dead(g->hub, g);
+}
+
+/* Sets a user value from the top of the hub's stack; allocates nothing. */
+static void set_value(struct hub *hub, struct greenlet *g, int value) {
+  lua_rawgeti(hub->L, HUB_ANCHORS, g->slot);
+  lua_insert(hub->L, -2);
+  lua_setiuservalue(hub->L, -2, value);
+  lua_pop(hub->L, 1);
+}
+
+/* Arguments: light userdata of the greenlet, which is still anchored, and the status. */
+static int capture(lua_State *L) {
+  struct greenlet *g = lua_touserdata(L, 1);
+  int status = (int)lua_tointeger(L, 2);
+  greenlet_push(L, g);
+  if (status == LUA_YIELD) {
+    lua_pushliteral(L, "attempt to yield from outside a coroutine");
+  } else {
+    lua_pushvalue(g->L, -1);
+    lua_xmove(g->L, L, 1);
+  }
+  lua_pushvalue(L, -1);
+  lua_setiuservalue(L, 3, UV_OUTCOME);
+  if (!greenlet_is_exit(L, 4)) {
+    protect_push_traceback(L, 4, g->L, 0);
+    lua_pushvalue(L, -1);
+    protect_remember(L, 4);
+    greenlet_set_private(L, 3, &greenlet_key_traceback);
+  }
+  return 0;
+}
+
+static int settle_protected(lua_State *L) {
+  struct greenlet *g = lua_touserdata(L, 1);
+  greenlet_push(L, g);
+  settle(L, g, 3);
+  return 0;
+}
+
+static int store_protected(lua_State *L) {
+  struct greenlet *g = lua_touserdata(L, 1);
+  int count = (int)lua_tointeger(L, 2);
+  greenlet_push(L, g);
+  luaL_checkstack(L, count + 4, NULL);
+  lua_xmove(g->L, L, count);
+  greenlet_store(L, 3, count);
+  return 0;
+}
+
+/* Runs one of the above on the hub's thread; what it raises (out of memory) is lost. */
+static int in_hub(struct hub *hub, lua_CFunction f, struct greenlet *g, int number) {
+  lua_State *L = hub->L;
+  lua_pushcfunction(L, f);
+  lua_pushlightuserdata(L, g);
+  lua_pushinteger(L, number);
+  int status = lua_pcall(L, 2, 0, 0);
+  if (status != LUA_OK)
+    lua_pop(L, 1);
+  return status;
+}
+
+static int cancel_protected(lua_State *L) {
+  struct greenlet *g = lua_touserdata(L, 1);
+  greenlet_push(L, g);
+  lua_pushliteral(L, "not enough memory");
+  greenlet_cancel(L, g);
+  return 0;
+}
+
+static int out_of_memory(struct hub *hub, struct greenlet *g) {
+  if (in_hub(hub, cancel_protected, g, 0) != LUA_OK && g->state != GREENLET_DEAD) {
+    g->failed = true;
+    become_dead(hub, g);
+  }
+  return -1;
+}
+
+int greenlet_begin(struct hub *hub, struct greenlet *g) {
+  lua_State *from = hub->L, *to = take_thread(hub);
+  if (!to || !lua_checkstack(to, g->args + 4)) {
+    if (to)
+      greenlet_drop_thread(hub, to);
+    return out_of_memory(hub, g);
+  }
+  if (unlikely(lua_gethook(hub->main->L) != NULL))
+    lua_sethook(to, lua_gethook(hub->main->L), lua_gethookmask(hub->main->L),
+                lua_gethookcount(hub->main->L));
+  lua_rawgeti(from, HUB_ANCHORS, g->slot);
+  lua_getiuservalue(from, -1, UV_BODY);
+  lua_xmove(from, to, 1);
+  if (g->method) {
+    lua_pushvalue(from, -1);
+    lua_xmove(from, to, 1);
+  }
+  for (int i = 1; i <= g->args; i++) {
+    lua_getiuservalue(from, -1, UV_OUTCOME);
+    if (g->args > 1) {
+      lua_rawgeti(from, -1, i);
+      lua_remove(from, -2);
+    }
+    lua_xmove(from, to, 1);
+  }
+  lua_pushnil(from);
+  lua_setiuservalue(from, -2, UV_BODY);
+  lua_pop(from, 1);
+  g->L = to;
+  return g->args + g->method;
+}
+
+static int reset_thread(lua_State *thread) {
+#if LUA_VERSION_RELEASE_NUM >= 50406
+  return lua_closethread(thread, NULL);
+#else
+  return lua_resetthread(thread);
+#endif
+}
+
+/*
+ * The error and its traceback are taken while the thread still stands as it was; then
+ * its <close> variables are closed, which may block (the greenlet is current all the
+ * while) or raise another error.
+ */
+static void end_by_error(struct hub *hub, struct greenlet *g, int status) {
+  in_hub(hub, capture, g, status);
+  lua_State *thread = g->L;
+  if (reset_thread(thread) != LUA_OK) {
+    lua_xmove(thread, hub->L, 1);
+    set_value(hub, g, UV_OUTCOME);
+  }
+  hub->current = NULL;
+  greenlet_drop_thread(hub, thread);
+  g->results = 1;
+  g->failed = true;
+  in_hub(hub, settle_protected, g, 0);
+}
+
+/* A thread that ended well can run another function, unless somebody may know it. */
+static void recycle(struct hub *hub, struct greenlet *g) {
+  lua_State *thread = g->L;
+  lua_settop(thread, 0);
+  if (g->identified || hub->idle_thread_count == HUB_IDLE_THREADS) {
+    greenlet_drop_thread(hub, thread);
+    return;
+  }
+  if (unlikely(lua_gethook(thread) != NULL))
+    lua_sethook(thread, NULL, 0, 0);
+  hub->idle_threads[hub->idle_thread_count++] = thread;
+}
+
+void greenlet_end(struct hub *hub, struct greenlet *g, int status, int results) {
+  if (likely(status == LUA_OK)) {
+    hub->current = NULL;
+    g->results = results;
+    if (results > 1) {
+      if (in_hub(hub, store_protected, g, results) != LUA_OK)
+        g->results = 0;
+    } else if (results == 1) {
+      lua_xmove(g->L, hub->L, 1);
+      set_value(hub, g, UV_OUTCOME);
+    } else if (g->args > 0) {
+      lua_pushnil(hub->L);
+      set_value(hub, g, UV_OUTCOME);
+    }
+    recycle(hub, g);
+  } else {
+    end_by_error(hub, g, status);
+  }
+  if (unlikely(g->localized)) {
+    lua_pushnil(hub->L);
+    set_value(hub, g, UV_LOCALS);
+  }
+  become_dead(hub, g);
+}

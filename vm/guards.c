@@ -1,0 +1,250 @@
+/* guards.c: wrappers around functions of the standard library (see guards.h). */
+#include "guards.h"
+
+#include "cstack.h"
+#include "hub.h"
+
+/* The library's own functions, as they are in every state of this process. */
+static lua_CFunction lua_resume_, lua_close_, lua_running, lua_yield_, lua_isyieldable_, lua_exit;
+
+/* The greenlet whose own thread L is, or NULL. */
+static struct greenlet *own_greenlet(lua_State *L) {
+  struct hub *hub = hub_running;
+  struct greenlet *g = hub ? hub->current : NULL;
+  return g && g->L == L && g != hub->main ? g : NULL;
+}
+
+/* ---- coroutine ---- */
+
+/* Upvalue: the table of greenlets' threads.  Only a blocked one can have yielded. */
+static bool is_blocked_greenlet(lua_State *L, lua_State *thread) {
+  if (lua_status(thread) != LUA_YIELD)
+    return false;
+  bool found = lua_rawgetp(L, lua_upvalueindex(1), thread) != LUA_TNIL;
+  lua_pop(L, 1);
+  return found;
+}
+
+/* Calls the library's resume on this function's own arguments, noting what runs. */
+static int resume_noting(lua_State *L, lua_State *thread) {
+  struct hub *hub = hub_running;
+  if (!hub)
+    return lua_resume_(L);
+  hub->running = thread;
+  int results = lua_resume_(L);
+  hub_running->running = L;
+  return results;
+}
+
+static int l_resume(lua_State *L) {
+  lua_State *thread = lua_tothread(L, 1);
+  if (!thread)
+    return lua_resume_(L);
+  if (is_blocked_greenlet(L, thread)) {
+    lua_pushboolean(L, 0);
+    lua_pushliteral(L, "cannot resume a blocked greenlet");
+    return 2;
+  }
+  return resume_noting(L, thread);
+}
+
+static int close_thread(lua_State *thread, lua_State *from) {
+#if LUA_VERSION_RELEASE_NUM >= 50406
+  return lua_closethread(thread, from);
+#else
+  (void)from;
+  return lua_resetthread(thread);
+#endif
+}
+
+/* A function made by coroutine.wrap: errors go on, strings with the place put before. */
+static int l_wrapped(lua_State *L) {
+  lua_State *thread = lua_tothread(L, lua_upvalueindex(1));
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  int results = resume_noting(L, thread);
+  if (likely(lua_toboolean(L, -results)))
+    return results - 1;
+  int status = lua_status(thread);
+  if (status != LUA_OK && status != LUA_YIELD) {
+    status = close_thread(thread, L);
+    lua_xmove(thread, L, 1);
+  }
+  if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
+    luaL_where(L, 1);
+    lua_insert(L, -2);
+    lua_concat(L, 2);
+  }
+  return lua_error(L);
+}
+
+static int l_wrap(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_State *thread = lua_newthread(L);
+  lua_pushvalue(L, 1);
+  lua_xmove(L, thread, 1);
+  lua_pushcclosure(L, l_wrapped, 1);
+  return 1;
+}
+
+static int l_close(lua_State *L) {
+  lua_State *thread = lua_tothread(L, 1);
+  if (thread && is_blocked_greenlet(L, thread))
+    return luaL_error(L, "cannot close a blocked greenlet: kill it");
+  return lua_close_(L);
+}
+
+static int l_running(lua_State *L) {
+  struct greenlet *g = own_greenlet(L);
+  if (g)
+    g->identified = true;
+  return lua_running(L);
+}
+
+static int l_yield(lua_State *L) {
+  if (own_greenlet(L))
+    return luaL_error(L, "attempt to yield from outside a coroutine");
+  return lua_yield_(L);
+}
+
+static int l_isyieldable(lua_State *L) {
+  if (lua_isnone(L, 1) && own_greenlet(L))
+    return lua_pushboolean(L, 0), 1;
+  return lua_isyieldable_(L);
+}
+
+/* ---- os.exit ---- */
+
+static int l_exit(lua_State *L) {
+  if (lua_toboolean(L, 2))
+    moonlet_close(L);
+  return lua_exit(L);
+}
+
+/* ---- require ---- */
+
+/* A module being loaded. */
+struct loading {
+  struct greenlet *owner;
+  struct link waiting; /* ring: greenlets that want it too */
+};
+
+static const struct wait_kind require_kind = {.name = "require"};
+
+/* Upvalues of l_require: the library's require, loaded, the table of modules being loaded. */
+enum { UP_REQUIRE = 1, UP_LOADED, UP_LOADING };
+
+/* At the end of l_require, however it ends: 1 is the userdata, its user value the table. */
+static int l_loaded(lua_State *L) {
+  struct loading *loading = lua_touserdata(L, 1);
+  lua_getiuservalue(L, 1, 1);
+  lua_getiuservalue(L, 1, 2);
+  lua_pushnil(L);
+  lua_rawset(L, -3);
+  wait_notify_all(&loading->waiting);
+  cstack_find_cxx();
+  return 0;
+}
+
+/* Whether `g` would wait for itself: the owner waits for a module whose owner waits ... */
+static bool is_cycle(const struct loading *loading, const struct greenlet *g) {
+  for (;;) {
+    const struct greenlet *owner = loading->owner;
+    if (owner == g)
+      return true;
+    if (owner->waiting != &require_kind || !owner->ring)
+      return false;
+    loading = container_of(owner->ring, struct loading, waiting);
+  }
+}
+
+static void start_loading(lua_State *L, struct greenlet *owner) {
+  struct loading *loading = lua_newuserdatauv(L, sizeof *loading, 2);
+  loading->owner = owner;
+  list_init(&loading->waiting);
+  lua_pushvalue(L, lua_upvalueindex(UP_LOADING));
+  lua_setiuservalue(L, -2, 1);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 2);
+  if (luaL_newmetatable(L, "moonlet.loading")) {
+    lua_pushcfunction(L, l_loaded);
+    lua_setfield(L, -2, "__close");
+  }
+  lua_setmetatable(L, -2);
+  lua_pushvalue(L, 1);
+  lua_pushvalue(L, -2);
+  lua_rawset(L, lua_upvalueindex(UP_LOADING));
+  lua_toclose(L, -1);
+}
+
+static int l_require(lua_State *L) {
+  luaL_checkstring(L, 1);
+  lua_settop(L, 1);
+  struct hub *hub = hub_running;
+  struct greenlet *g = hub ? hub->current : NULL;
+  lua_pushvalue(L, 1);
+  if (g && lua_rawget(L, lua_upvalueindex(UP_LOADED)) == LUA_TNIL) {
+    lua_pushvalue(L, 1);
+    lua_rawget(L, lua_upvalueindex(UP_LOADING));
+    struct loading *loading = lua_touserdata(L, -1);
+    if (!loading)
+      start_loading(L, g);
+    else if (!is_cycle(loading, g))
+      wait_here(L, &loading->waiting, NO_LIMIT, &require_kind);
+  }
+  int base = lua_gettop(L);
+  lua_pushvalue(L, lua_upvalueindex(UP_REQUIRE));
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, LUA_MULTRET);
+  return lua_gettop(L) - base;
+}
+
+static void guard_require(lua_State *L) {
+  if (lua_getglobal(L, "require") == LUA_TFUNCTION) {
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_newtable(L);
+    lua_pushcclosure(L, l_require, 3);
+    lua_setglobal(L, "require");
+  } else {
+    lua_pop(L, 1);
+  }
+}
+
+/* ---- installing ---- */
+
+struct guard {
+  const char *library, *name;
+  lua_CFunction *original; /* NULL: replaced without using it */
+  lua_CFunction guard;
+};
+
+static const struct guard guards[] = {{"coroutine", "resume", &lua_resume_, l_resume},
+                                      {"coroutine", "wrap", NULL, l_wrap},
+                                      {"coroutine", "close", &lua_close_, l_close},
+                                      {"coroutine", "running", &lua_running, l_running},
+                                      {"coroutine", "yield", &lua_yield_, l_yield},
+                                      {"coroutine", "isyieldable", &lua_isyieldable_, l_isyieldable},
+                                      {"os", "exit", &lua_exit, l_exit}};
+
+/* Functions that are not plain C (somebody wrapped them before us) are left alone. */
+static void install(lua_State *L, struct hub *hub, const struct guard *guard) {
+  if (lua_getglobal(L, guard->library) == LUA_TTABLE) {
+    lua_getfield(L, -1, guard->name);
+    lua_CFunction original = lua_tocfunction(L, -1);
+    lua_pop(L, 1);
+    if (original && original != guard->guard && (!guard->original || !*guard->original || *guard->original == original)) {
+      if (guard->original)
+        *guard->original = original;
+      lua_rawgeti(L, LUA_REGISTRYINDEX, hub->threads);
+      lua_pushcclosure(L, guard->guard, 1);
+      lua_setfield(L, -2, guard->name);
+    }
+  }
+  lua_pop(L, 1);
+}
+
+void guards_install(lua_State *L, struct hub *hub) {
+  for (size_t i = 0; i < sizeof guards / sizeof *guards; i++)
+    install(L, hub, &guards[i]);
+  guard_require(L);
+}

@@ -1,0 +1,338 @@
+/* hub.c: the run queue, polling, and the change between greenlets (see hub.h). */
+#define _GNU_SOURCE
+#include "hub.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "io.h"
+
+/* libev is polled about so often while greenlets are busy, whatever they do in a turn. */
+#define SLICE 0.001
+#define MAX_BATCH 4096
+
+_Thread_local struct hub *hub_running;
+const char hub_key;
+
+/* ---- clock and timers ---- */
+
+static double monotonic(void) {
+  struct timespec ts;
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
+
+double hub_now(struct hub *hub) {
+  return hub->virtual_clock ? hub->virtual_now : monotonic();
+}
+
+void hub_start_timer(lua_State *L, struct hub *hub, struct timer *timer, double seconds) {
+  if (!timers_reserve(&hub->timers))
+    luaL_error(L, "not enough memory for a timer");
+  timer_start(&hub->timers, timer, hub_now(hub) + (seconds > 0 ? seconds : 0));
+}
+
+/* ---- values kept alive ---- */
+
+int hub_anchor(lua_State *L, struct hub *hub) {
+  int slot;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, hub->anchors);
+  if (hub->free_count > 0) {
+    slot = hub->free_slots[hub->free_count - 1];
+  } else {
+    int *slots = realloc(hub->free_slots, (size_t)(hub->slots * 2 + 64) * sizeof *slots);
+    if (!slots)
+      return luaL_error(L, "not enough memory");
+    hub->free_slots = slots;
+    for (int fresh = hub->slots * 2 + 64; fresh > hub->slots; fresh--)
+      slots[hub->free_count++] = fresh;
+    hub->slots = hub->slots * 2 + 64;
+    slot = slots[hub->free_count - 1];
+  }
+  lua_insert(L, -2);
+  lua_rawseti(L, -2, slot);
+  lua_pop(L, 1);
+  hub->free_count--;
+  return slot;
+}
+
+/* The slot is only overwritten: nothing is allocated, so any context will do. */
+void hub_release(struct hub *hub, int slot) {
+  lua_pushboolean(hub->L, 0);
+  lua_rawseti(hub->L, HUB_ANCHORS, slot);
+  hub->free_slots[hub->free_count++] = slot;
+}
+
+void hub_push_anchored(lua_State *L, struct hub *hub, int slot) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, hub->anchors);
+  lua_rawgeti(L, -1, slot);
+  lua_remove(L, -2);
+}
+
+/* ---- polling ---- */
+
+/* Keeps libev's timer at the time of our earliest one, for one ev_run. */
+static void arm_alarm(struct hub *hub, double delay) {
+  ev_now_update(hub->loop);
+  ev_timer_set(&hub->alarm, delay, 0.);
+  ev_timer_start(hub->loop, &hub->alarm);
+}
+
+/* Chooses how many entries to run until the next poll, so that a slice's time passes. */
+static void adapt_batch(struct hub *hub, double elapsed) {
+  if (elapsed > 2 * SLICE)
+    hub->batch = hub->batch > 1 ? hub->batch / 2 : 1;
+  else if (elapsed < SLICE / 2 && hub->batch < MAX_BATCH)
+    hub->batch *= 2;
+}
+
+void hub_poll(struct hub *hub, bool wait) {
+  hub->polls++;
+  if (!hub->sliced) {
+    io_verify(hub);
+    double delay = hub->timers.count ? timers_next(&hub->timers) - hub_now(hub) : 0;
+    if (hub->timers.count && delay <= 0)
+      wait = false;
+    if (wait && hub->timers.count)
+      arm_alarm(hub, delay);
+    hub->polling = true;
+    hub->loop_active = ev_run(hub->loop, wait ? EVRUN_ONCE : EVRUN_NOWAIT);
+    hub->polling = false;
+    ev_timer_stop(hub->loop, &hub->alarm);
+  }
+  hub->polled_at = hub_now(hub);
+  timers_expire(&hub->timers, hub->polled_at);
+  hub->budget = hub->batch;
+}
+
+/* While greenlets keep each other busy: lets timers and descriptors have their turn. */
+static void poll_between(struct hub *hub) {
+  double elapsed = hub_now(hub) - hub->polled_at;
+  if (elapsed > hub->lag)
+    hub->lag = elapsed;
+  adapt_batch(hub, elapsed);
+  hub_poll(hub, false);
+}
+
+/* Nothing can become ready any more: whoever waited for that goes on, or main fails. */
+static void run_dry(struct hub *hub) {
+  if (!list_empty(&hub->drained)) {
+    wait_notify_all(&hub->drained);
+    return;
+  }
+  if (hub->hosted) {
+    hub_poll(hub, true);
+    if (!list_empty(&hub->ready) || hub->loop_active)
+      return;
+  }
+  assert(hub->main->state == GREENLET_PINNED);
+  interrupt_aim(&hub->loop_exit, hub->main);
+  interrupt_send(hub, &hub->loop_exit);
+}
+
+/* The run queue is empty. */
+static void wait_for_events(struct hub *hub) {
+  if (!list_empty(&hub->idlers)) {
+    hub_poll(hub, false);
+    if (list_empty(&hub->ready))
+      wait_notify_all(&hub->idlers);
+  } else if (hub->refs == 0 && hub->timers.count == 0) {
+    run_dry(hub);
+  } else if (hub->virtual_clock && hub->timers.count) {
+    hub_poll(hub, false);
+    if (list_empty(&hub->ready)) {
+      if (timers_next(&hub->timers) > hub->virtual_now)
+        hub->virtual_now = timers_next(&hub->timers);
+      timers_expire(&hub->timers, hub->virtual_now);
+    }
+  } else {
+    hub_poll(hub, true);
+  }
+}
+
+/* ---- choosing what runs ---- */
+
+/* A random entry of the run queue, the same for the same seed (xorshift64). */
+static struct link *shuffled(struct hub *hub) {
+  uint64_t count = 0;
+  list_each(it, &hub->ready) count++;
+  hub->shuffle ^= hub->shuffle << 13;
+  hub->shuffle ^= hub->shuffle >> 7;
+  hub->shuffle ^= hub->shuffle << 17;
+  struct link *chosen = hub->ready.next;
+  for (uint64_t skip = hub->shuffle % count; skip > 0; skip--)
+    chosen = chosen->next;
+  return chosen;
+}
+
+static struct greenlet *next_ready(struct hub *hub) {
+  for (;;) {
+    if (unlikely(list_empty(&hub->ready))) {
+      wait_for_events(hub);
+      continue;
+    }
+    if (unlikely(--hub->budget <= 0))
+      poll_between(hub);
+    struct link *first = unlikely(hub->shuffle) ? shuffled(hub) : hub->ready.next;
+    struct runnable *entry = container_of(first, struct runnable, link);
+    list_remove(first);
+    if (likely(entry->run == NULL))
+      return container_of(entry, struct greenlet, run);
+    struct greenlet *g = entry->run(hub, entry);
+    if (g)
+      return g;
+  }
+}
+
+/* ---- changing between greenlets ---- */
+
+/* Continues a pinned greenlet on the stack it kept. */
+static void jump_to_pinned(struct hub *hub, struct greenlet *g) {
+  struct cstack *from = hub->stack, *to = g->stack;
+  g->stack = NULL;
+  hub->stack = to;
+  cstack_jump(&hub->stacks, from, to);
+}
+
+/* Hands `g` to the hub's loop on an idle stack. */
+static void jump_to_loop(struct hub *hub, struct greenlet *g) {
+  struct cstack *from = hub->stack, *to = cstack_take(&hub->stacks);
+  hub->handoff = g;
+  hub->stack = to;
+  cstack_jump(&hub->stacks, from, to);
+}
+
+void hub_pin(struct hub *hub, struct greenlet *g, lua_State *L) {
+  struct cstack *own = hub->stack;
+  g->state = GREENLET_PINNED;
+  g->blocked = L;
+  hub->pinned++;
+  hub->current = NULL;
+  struct greenlet *next = next_ready(hub);
+  if (next != g) {
+    g->stack = own;
+    if (next->stack)
+      jump_to_pinned(hub, next);
+    else
+      jump_to_loop(hub, next);
+  }
+  assert(hub->stack == own && g->stack == NULL);
+  hub_running = hub;
+  hub->switches++;
+  hub->pinned--;
+  hub->current = g;
+  hub->running = L;
+  g->state = GREENLET_RUNNING;
+}
+
+/* One turn of a greenlet that holds no C stack.  It may pin this one meanwhile; when
+   lua_resume returns, this stack runs the same greenlet again. */
+static void take_turn(struct hub *hub, struct greenlet *g) {
+  int args = 0, results;
+  if (unlikely(g->state == GREENLET_SCHEDULED) && (args = greenlet_begin(hub, g)) < 0)
+    return;
+  hub_running = hub;
+  hub->current = g;
+  hub->running = g->L;
+  hub->switches++;
+  g->state = GREENLET_RUNNING;
+  int status = lua_resume(g->L, NULL, args, &results);
+  assert(hub->current == g);
+  if (unlikely(status != LUA_YIELD || g->state != GREENLET_PARKED))
+    greenlet_end(hub, g, status, results);
+  hub->current = NULL;
+}
+
+void hub_loop(void *argument) {
+  struct hub *hub = argument;
+  struct cstack *self = hub->stack;
+  cstack_arrived(&hub->stacks);
+  for (;;) {
+    struct greenlet *g = hub->handoff;
+    hub->handoff = NULL;
+    if (!g)
+      g = next_ready(hub);
+    if (g->stack) {
+      cstack_give(&hub->stacks, self);
+      jump_to_pinned(hub, g);
+      cstack_trim(&hub->stacks);
+    } else {
+      take_turn(hub, g);
+    }
+  }
+}
+
+/* ---- who may block ---- */
+
+struct hub *hub_find(lua_State *L) {
+  luaL_checkstack(L, 4, NULL);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &hub_key);
+  struct hub **box = lua_touserdata(L, -1);
+  struct hub *hub = box ? *box : NULL;
+  lua_pop(L, 1);
+  if (!hub || hub->closed)
+    luaL_error(L, "the moonlet runtime of this Lua state is %s", hub ? "closed" : "not open");
+  if (!pthread_equal(hub->thread, pthread_self()))
+    luaL_error(L, "this Lua state belongs to another thread: the moonlet runtime in it can only "
+                  "be used by the thread that opened it");
+  hub_running = hub;
+  return hub;
+}
+
+/* Code that jumped out of a C stack has left the hub in a state that nothing can mend. */
+static void check_stack(struct hub *hub) {
+  const char *here = __builtin_frame_address(0);
+  const struct cstack *stack = hub->stack;
+#ifndef __SANITIZE_ADDRESS__
+  if (stack->map && (here < stack->low || here > stack->high)) {
+    fprintf(stderr, "moonlet: a C function has jumped from one C stack to another\n");
+    abort();
+  }
+#endif
+  (void)here, (void)stack;
+}
+
+/* It goes on trying to block while the runtime closes: its stack is left for good. */
+static _Noreturn void abandon(struct hub *hub, struct greenlet *g) {
+  g->state = GREENLET_DEAD;
+  list_remove(&g->alive);
+  hub->alive--;
+  interrupt_drop_all(g);
+  hub->current = NULL;
+  struct greenlet *next = next_ready(hub);
+  if (next->stack)
+    jump_to_pinned(hub, next);
+  else if (cstack_reserve(&hub->stacks))
+    jump_to_loop(hub, next);
+  abort();
+}
+
+static _Noreturn void refuse_closing(struct hub *hub, lua_State *L, struct greenlet *g) {
+  if (g != hub->main && ++g->refused > 3)
+    abandon(hub, g);
+  luaL_error(L, "cannot block: the moonlet runtime is closing");
+  __builtin_unreachable();
+}
+
+struct greenlet *hub_pinning(struct hub *hub, lua_State *L) {
+  struct greenlet *g = hub->current;
+  if (lua_gc(L, LUA_GCCOUNT) == -1)
+    luaL_error(L, "cannot block in a __gc finalizer");
+  if (!g)
+    luaL_error(L, "cannot block here: called by the hub itself");
+  if (hub->closing)
+    refuse_closing(hub, L, g);
+  if (L == hub->main->L && g != hub->main)
+    luaL_error(L, "cannot block on the main Lua state while another greenlet runs");
+  if (hub->hosted && hub->sliced == false && g == hub->main && ev_depth(hub->loop) > 0)
+    luaL_error(L, "cannot block inside a callback of the host's loop: spawn a greenlet there");
+  interrupt_check(L, g);
+  check_stack(hub);
+  if (!cstack_reserve(&hub->stacks))
+    luaL_error(L, "cannot map a C stack for %s: %s (%d are in use)",
+               (greenlet_name(L, g), lua_tostring(L, -1)), strerror(errno), hub->stacks.count);
+  return g;
+}

@@ -1,0 +1,293 @@
+/*
+ * hub.h: the hub of one Lua state, and the greenlets that it runs.
+ *
+ * The hub takes the next entry of the run queue and resumes it, until nothing is
+ * ready; then it lets libev wait.  libev's callbacks and timers only append to the
+ * run queue: no greenlet ever runs inside ev_run.
+ *
+ * A greenlet blocks in one of two ways (wait.h decides which):
+ *   parked  its Lua thread has yielded to the hub; it holds no C stack;
+ *   pinned  Lua could not yield there.  The greenlet stays on the C stack it stands on
+ *           and calls next_ready() itself; other greenlets go on on other stacks.
+ * Each pooled stack runs hub_loop(); only one of these loops is at work at a time.
+ * The main greenlet (the script, or the host's own code) blocks by pinning its
+ * thread's native stack.
+ */
+#ifndef MOONLET_HUB_H
+#define MOONLET_HUB_H
+
+#include <assert.h>
+#include <ev.h>
+#include <lauxlib.h>
+#include <lua.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "class.h"
+#include "cstack.h"
+#include "list.h"
+#include "moonlet.h"
+#include "timer.h"
+#include "wait.h"
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+#ifdef MOONLET_PARANOID
+#define paranoid(x) assert(x)
+#else
+#define paranoid(x) ((void)0)
+#endif
+
+/* ---- the run queue ---- */
+
+/* An entry of the run queue: a greenlet (run NULL), or something to do in its turn. */
+struct runnable {
+  struct link link;
+  /* Acts without raising or allocating in Lua; returns a greenlet to resume, or NULL. */
+  struct greenlet *(*run)(struct hub *hub, struct runnable *self);
+};
+
+/* ---- greenlets ---- */
+
+enum greenlet_state {
+  GREENLET_NEW,       /* not started */
+  GREENLET_SCHEDULED, /* started: in the run queue or on its timer, has no thread yet */
+  GREENLET_RUNNING,   /* the current one */
+  GREENLET_PARKED,    /* blocked, its thread has yielded */
+  GREENLET_PINNED,    /* blocked, holding its C stack */
+  GREENLET_DEAD
+};
+
+/* The user values of a Greenlet. */
+enum { UV_FIELDS = CLASS_FIELDS, UV_OUTCOME, UV_BODY, UV_LOCALS = UV_BODY };
+/* UV_OUTCOME: before the end the arguments, after it the results or the error: the value
+   itself if there is one, a table with `n` if there are several.
+   UV_BODY: before the first turn the function, then its greenlet-local values. */
+
+struct greenlet {
+  struct runnable run;    /* linked: ready, will run in its turn */
+  struct hub *hub;
+  lua_State *L;           /* its thread, from its first turn to its end */
+  lua_State *blocked;     /* the state that blocked: L, or a coroutine nested in it */
+  struct cstack *stack;   /* the C stack to continue on, while pinned */
+
+  struct waiter wait;     /* its place in the ring it waits in */
+  struct link *ring;      /* that ring, from wait to wake-up; NULL: none */
+  const struct wait_kind *waiting; /* what it waits for; NULL: not blocked */
+  struct timer timer;     /* limits the wait, or delays the start */
+  bool notified;          /* by `ring`, and has not run since */
+  bool timed_out;         /* the timer has fired */
+
+  uint8_t state;          /* enum greenlet_state */
+  bool failed;            /* dead of an error */
+  bool method;            /* its body is called with the Greenlet as first argument */
+  bool identified;        /* its thread was handed out: not to be used again */
+  bool localized;         /* has greenlet-local values */
+  bool spawner;           /* listed in the hub's table of spawners */
+  uint8_t refused;        /* how often it tried to block while the runtime was closing */
+  uint16_t shield;        /* depth of shields: interrupts are held back */
+  uint16_t held;          /* how many of them are */
+  int32_t slot;           /* of the hub's anchors, from start to end; 0: none */
+  int32_t args, results;  /* how many in UV_OUTCOME */
+
+  struct interrupt *interrupt; /* to be raised when it runs next */
+  struct link aimed;      /* ring: interrupts on their way to it */
+  struct link done;       /* ring: who waits for its end, joiners and links */
+  struct link alive;      /* among the hub's greenlets, from start to end */
+  const char *name;       /* as the user set it; points into the string kept with it */
+  uint64_t id, parent;    /* its own number and its spawner's */
+};
+
+extern const struct class_kind greenlet_kind;
+
+/* ---- interrupts: errors raised in a blocked greenlet ---- */
+
+/*
+ * A kill or a Timeout that is due.  It has its turn in the run queue like everything
+ * else: a wake-up queued before it wins, one queued later is undone by it.
+ */
+struct interrupt {
+  struct runnable run;     /* linked: due */
+  struct link aimed;       /* in the target's ring, while it is under way */
+  struct greenlet *target; /* NULL: not under way */
+  bool held;               /* due, but the target was shielded or not blocked */
+  void (*push)(lua_State *L, struct interrupt *self);    /* the error value; may raise another */
+  void (*drop)(struct hub *hub, struct interrupt *self); /* it is over: free what it holds */
+};
+
+/* Aims it at `target`; interrupt_send() makes it due, interrupt_drop() takes it back. */
+void interrupt_aim(struct interrupt *self, struct greenlet *target);
+void interrupt_send(struct hub *hub, struct interrupt *self);
+void interrupt_drop(struct hub *hub, struct interrupt *self);
+void interrupt_drop_all(struct greenlet *target);
+
+/* Raises what is due in the current greenlet, if anything is. */
+void interrupt_check(lua_State *L, struct greenlet *g);
+_Noreturn void interrupt_raise(lua_State *L, struct greenlet *g);
+
+/* Sends the error value on top of the stack (popped) to `target`. */
+void interrupt_kill(lua_State *L, struct greenlet *target);
+
+/* ---- the hub ---- */
+
+struct hub {
+  struct greenlet *current; /* NULL: the hub itself is at work */
+  lua_State *volatile running; /* the state that runs now: its, or a coroutine's in it */
+  struct link ready;        /* the run queue */
+  int budget;               /* entries to run before libev is polled again */
+  int batch;                /* what the budget starts with; adapts to a time slice */
+  double polled_at;         /* when libev was polled last */
+  int loop_active;          /* watchers libev had active then */
+  struct cstack *stack;     /* the C stack in use */
+  struct greenlet *handoff; /* what the stack jumped to shall run first */
+
+  struct timers timers;
+  struct ev_loop *loop;
+  unsigned refs;            /* registrations, besides timers, that may make something ready */
+  uint64_t tickets;
+  bool virtual_clock;       /* time stands still but jumps to the next timer when idle */
+  double virtual_now;
+  uint64_t shuffle;         /* state of the random order; 0: first in, first out */
+
+  struct cstack native;     /* the thread's own stack */
+  struct cstack_pool stacks;
+  struct greenlet *main;
+  struct greenlet host;     /* stands for the host's loop while greenlets run inside it */
+  bool hosted;              /* the loop is the host's */
+  bool polling;             /* inside ev_run on our own account */
+  bool sliced;              /* greenlets run inside the host's ev_run */
+  bool closing, closed;
+  bool special;             /* something keeps greenlets off the fast path */
+  bool always_pin;          /* for tests: never park */
+
+  lua_State *L;             /* the hub's own thread: HUB_ANCHORS, HUB_THREADS at its bottom */
+  int anchors;              /* registry reference: slot -> value kept alive */
+  int threads;              /* registry reference: light userdata -> thread of a greenlet */
+  int *free_slots, free_count, slots;
+  lua_State **idle_threads; /* finished ones, to be used again */
+  int idle_thread_count;
+
+  struct link greenlets;    /* ring: all started and not dead, but main */
+  struct link idlers;       /* ring: waiting until nothing is ready */
+  struct link drained;      /* ring: main, waiting until nothing could become ready */
+  struct interrupt loop_exit, sigint;
+  struct io_table *io;      /* io.c: descriptors waited for */
+  struct async *async;      /* async.c: wake-ups from other threads */
+  struct link signals;      /* signals.c: ring of handlers installed */
+  struct watchdog *watchdog; /* watchdog.c: NULL while it is off */
+  ev_timer alarm;           /* the earliest timer */
+  ev_prepare prepare;       /* host-driven: runs greenlets before the loop waits */
+  ev_idle more;             /* host-driven: keeps it from waiting */
+
+  pthread_t thread;
+  uint64_t next_id;
+  uint64_t switches, spawned, polls;
+  int alive, pinned, signal_count;
+  double lag;               /* the longest time between two polls, seconds */
+};
+
+enum { HUB_ANCHORS = 1, HUB_THREADS };
+
+#define HUB_IDLE_THREADS 1024
+
+extern _Thread_local struct hub *hub_running;
+extern const char hub_key; /* registry: the box that owns the hub */
+
+/* The hub of a Lua state; raises an error if the runtime is not open, or is another thread's. */
+struct hub *hub_find(lua_State *L);
+
+static inline struct hub *hub_of(lua_State *L) {
+  struct hub *hub = hub_running;
+  if (likely(hub && hub->current && hub->current->L == L))
+    return hub;
+  return hub_find(L);
+}
+
+/* Makes a greenlet or another entry ready: it runs after all that are ready now. */
+static inline void hub_push(struct hub *hub, struct runnable *entry) {
+  paranoid(!list_linked(&entry->link));
+  list_append(&hub->ready, &entry->link);
+}
+
+/* Blocks the current greenlet on its own C stack until it is made ready. */
+void hub_pin(struct hub *hub, struct greenlet *g, lua_State *L);
+
+/*
+ * Who may block in L?  hub_parking: the current greenlet, if it can yield there, else NULL.
+ * hub_pinning: the current greenlet, for which a C stack is set aside, else it raises an
+ * error that says why not.  Call one of them before registering anything.
+ */
+static inline struct greenlet *hub_parking(struct hub *hub, lua_State *L);
+struct greenlet *hub_pinning(struct hub *hub, lua_State *L);
+
+/* The hub's clock, seconds; monotonic, or virtual. */
+double hub_now(struct hub *hub);
+
+/* Starts a timer `seconds` from now; raises an error when out of memory. */
+void hub_start_timer(lua_State *L, struct hub *hub, struct timer *timer, double seconds);
+
+/* Keeps the value on top of L's stack (popped) alive; returns its slot. */
+int hub_anchor(lua_State *L, struct hub *hub);
+void hub_release(struct hub *hub, int slot);
+void hub_push_anchored(lua_State *L, struct hub *hub, int slot);
+
+/* What runs on each pooled C stack; polling libev and expiring timers. */
+void hub_loop(void *hub);
+void hub_poll(struct hub *hub, bool wait);
+
+/* Opening and closing (runtime.c). */
+struct hub *hub_open(lua_State *L, struct ev_loop *loop);
+void hub_shutdown(struct hub *hub, lua_State *L);
+
+/* The host's loop (host.c). */
+void host_attach(struct hub *hub);
+void host_detach(struct hub *hub);
+
+static inline struct greenlet *hub_parking(struct hub *hub, lua_State *L) {
+  struct greenlet *g = hub->current;
+  return likely(g && g->L == L && !g->held && !hub->special && lua_isyieldable(L)) ? g : NULL;
+}
+
+/* ---- greenlets' life (greenlet.c) ---- */
+
+/*
+ * First turn: finds a thread and puts the body and its arguments on it.  Returns their
+ * number for lua_resume, or -1 if memory ran out; the greenlet is dead then.
+ */
+int greenlet_begin(struct hub *hub, struct greenlet *g);
+
+/* Its thread has ended with `status`, or has yielded where it must not. */
+void greenlet_end(struct hub *hub, struct greenlet *g, int status, int results);
+
+/* It shall never run: dead of the error on top of L's stack (popped). */
+void greenlet_cancel(lua_State *L, struct greenlet *g);
+
+/* Starts the Greenlet at `index`, after `delay` seconds if that is not 0. */
+void greenlet_start(lua_State *L, int index, double delay, bool delayed);
+
+/* Replaces a function and its arguments on top of the stack by a started Greenlet. */
+struct greenlet *greenlet_spawn(lua_State *L, int nargs, double delay, bool delayed);
+
+/* Pushes the Greenlet object of a started greenlet. */
+void greenlet_push(lua_State *L, struct greenlet *g);
+
+/* Pushes the name of a started greenlet: its own, or "Greenlet-" and its number. */
+void greenlet_name(lua_State *L, struct greenlet *g);
+
+/* Forgets a thread that shall not be used again. */
+void greenlet_drop_thread(struct hub *hub, lua_State *thread);
+
+/* Kinds of error with a meaning of their own; instances are tables. */
+extern const struct class_kind greenlet_exit_kind, loop_exit_kind;
+bool greenlet_is_exit(lua_State *L, int index);
+void greenlet_push_exit(lua_State *L);
+void errors_open(struct hub *hub);
+
+/* ---- signals (signals.c) ---- */
+
+/* From now on SIGINT is raised as the error "interrupted!" in the main greenlet. */
+void hub_catch_sigint(lua_State *L);
+
+#endif

@@ -1,0 +1,108 @@
+/*
+ * interrupt.c: errors raised in a greenlet from outside, kills and Timeouts (see hub.h).
+ */
+#include "hub.h"
+
+/* Its turn in the run queue has come: takes the target out of its wait. */
+static struct greenlet *deliver(struct hub *hub, struct runnable *self) {
+  struct interrupt *it = container_of(self, struct interrupt, run);
+  struct greenlet *g = it->target;
+  (void)hub;
+  if (g->shield || (g->state != GREENLET_PARKED && g->state != GREENLET_PINNED)) {
+    it->held = true;
+    g->held++;
+    return NULL;
+  }
+  assert(!g->interrupt);
+  wait_undo(g);
+  g->interrupt = it;
+  return g;
+}
+
+void interrupt_aim(struct interrupt *self, struct greenlet *target) {
+  assert(!self->target);
+  self->run.run = deliver;
+  self->target = target;
+  list_append(&target->aimed, &self->aimed);
+}
+
+void interrupt_send(struct hub *hub, struct interrupt *self) {
+  if (!self->held && !list_linked(&self->run.link))
+    hub_push(hub, &self->run);
+}
+
+/* Forgets where it was under way; what it holds is its owner's affair. */
+static void take_back(struct interrupt *self) {
+  struct greenlet *g = self->target;
+  if (list_linked(&self->run.link))
+    list_remove(&self->run.link);
+  if (self->held)
+    g->held--;
+  self->held = false;
+  list_remove(&self->aimed);
+  self->target = NULL;
+}
+
+void interrupt_drop(struct hub *hub, struct interrupt *self) {
+  if (!self->target)
+    return;
+  take_back(self);
+  self->drop(hub, self);
+}
+
+void interrupt_drop_all(struct greenlet *target) {
+  while (!list_empty(&target->aimed))
+    interrupt_drop(target->hub, container_of(target->aimed.next, struct interrupt, aimed));
+}
+
+void interrupt_raise(lua_State *L, struct greenlet *g) {
+  struct interrupt *it = g->interrupt;
+  g->interrupt = NULL;
+  take_back(it);
+  luaL_checkstack(L, 4, NULL);
+  it->push(L, it);
+  it->drop(g->hub, it);
+  g->waiting = NULL;
+  lua_error(L);
+  __builtin_unreachable();
+}
+
+void interrupt_check(lua_State *L, struct greenlet *g) {
+  if (!g->held || g->shield)
+    return;
+  list_each(it, &g->aimed) {
+    struct interrupt *held = container_of(it, struct interrupt, aimed);
+    if (held->held) {
+      g->interrupt = held;
+      interrupt_raise(L, g);
+    }
+  }
+}
+
+/* ---- kills ---- */
+
+struct kill {
+  struct interrupt interrupt;
+  int slot; /* anchors this userdata, whose user value is the error */
+};
+
+static void push_kill(lua_State *L, struct interrupt *self) {
+  struct kill *kill = container_of(self, struct kill, interrupt);
+  hub_push_anchored(L, hub_find(L), kill->slot);
+  lua_getiuservalue(L, -1, 1);
+}
+
+static void drop_kill(struct hub *hub, struct interrupt *self) {
+  hub_release(hub, container_of(self, struct kill, interrupt)->slot);
+}
+
+void interrupt_kill(lua_State *L, struct greenlet *target) {
+  struct hub *hub = target->hub;
+  struct kill *kill = lua_newuserdatauv(L, sizeof *kill, 1);
+  *kill = (struct kill){.interrupt = {.push = push_kill, .drop = drop_kill}};
+  lua_insert(L, -2);
+  lua_setiuservalue(L, -2, 1);
+  kill->slot = hub_anchor(L, hub);
+  interrupt_aim(&kill->interrupt, target);
+  interrupt_send(hub, &kill->interrupt);
+}

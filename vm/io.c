@@ -1,0 +1,216 @@
+/* io.c: descriptors in the hub (see io.h). */
+#define _GNU_SOURCE
+#include "io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lualib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hub.h"
+
+struct io {
+  ev_io watcher;
+  struct link waiting; /* ring of waiters */
+  struct link fresh;   /* linked: set since the last poll */
+  struct hub *hub;
+};
+
+struct io_table {
+  struct io **by_fd;
+  int size;
+  struct link fresh;
+};
+
+/* ---- watchers ---- */
+
+static void set_watcher(struct io *io, int events) {
+  struct ev_loop *loop = io->hub->loop;
+  ev_io_stop(loop, &io->watcher);
+  if (events) {
+    ev_io_set(&io->watcher, io->watcher.fd, events);
+    ev_io_start(loop, &io->watcher);
+    if (!list_linked(&io->fresh))
+      list_append(&io->hub->io->fresh, &io->fresh);
+  } else if (list_linked(&io->fresh)) {
+    list_remove(&io->fresh);
+  }
+}
+
+static int wanted(struct io *io) {
+  int events = 0;
+  list_each(it, &io->waiting) events |= container_of(it, struct waiter, link)->events;
+  return events;
+}
+
+static void notify(struct io *io, int revents) {
+  list_each(it, &io->waiting) {
+    struct waiter *waiter = container_of(it, struct waiter, link);
+    if (revents == IO_CLOSED || (waiter->events & revents)) {
+      waiter->revents = (short)(revents == IO_CLOSED ? IO_CLOSED : waiter->events & revents);
+      waiter->notify(waiter);
+    }
+  }
+}
+
+static void on_ready(struct ev_loop *loop, ev_io *watcher, int revents) {
+  struct io *io = container_of(watcher, struct io, watcher);
+  (void)loop;
+  notify(io, revents);
+  set_watcher(io, wanted(io));
+}
+
+void io_verify(struct hub *hub) {
+  list_each(it, &hub->io->fresh) {
+    struct io *io = container_of(it, struct io, fresh);
+    list_remove(it);
+    if (fcntl(io->watcher.fd, F_GETFD) == -1) {
+      ev_io_stop(hub->loop, &io->watcher);
+      notify(io, IO_CLOSED);
+    }
+  }
+}
+
+/* ---- the table ---- */
+
+void io_open(struct hub *hub) {
+  hub->io = calloc(1, sizeof *hub->io);
+  if (hub->io)
+    list_init(&hub->io->fresh);
+}
+
+void io_close(struct hub *hub) {
+  if (!hub->io)
+    return;
+  for (int fd = 0; fd < hub->io->size; fd++)
+    if (hub->io->by_fd[fd]) {
+      ev_io_stop(hub->loop, &hub->io->by_fd[fd]->watcher);
+      free(hub->io->by_fd[fd]);
+    }
+  free(hub->io->by_fd);
+  free(hub->io);
+  hub->io = NULL;
+}
+
+static bool grow(struct io_table *table, int fd) {
+  int size = table->size ? table->size : 64;
+  while (size <= fd)
+    size *= 2;
+  struct io **by_fd = realloc(table->by_fd, (size_t)size * sizeof *by_fd);
+  if (!by_fd)
+    return false;
+  memset(by_fd + table->size, 0, (size_t)(size - table->size) * sizeof *by_fd);
+  table->by_fd = by_fd;
+  table->size = size;
+  return true;
+}
+
+static struct io *find(struct hub *hub, int fd) {
+  struct io_table *table = hub->io;
+  if (fd >= table->size && !grow(table, fd))
+    return NULL;
+  struct io *io = table->by_fd[fd];
+  if (!io && (io = calloc(1, sizeof *io))) {
+    ev_io_init(&io->watcher, on_ready, fd, EV_READ);
+    list_init(&io->waiting);
+    io->hub = hub;
+    table->by_fd[fd] = io;
+  }
+  return io;
+}
+
+struct link *io_ring(lua_State *L, struct hub *hub, int fd) {
+  struct io *io = find(hub, fd);
+  if (!io)
+    luaL_error(L, "not enough memory");
+  return &io->waiting;
+}
+
+void io_enter(struct link *ring) {
+  struct io *io = container_of(ring, struct io, waiting);
+  set_watcher(io, wanted(io));
+}
+
+void io_leave(struct link *ring) {
+  struct io *io = container_of(ring, struct io, waiting);
+  int events = wanted(io);
+  if (!events || events != (io->watcher.events & (EV_READ | EV_WRITE)))
+    set_watcher(io, events);
+}
+
+int io_checkfd(lua_State *L, int arg) {
+  luaL_Stream *stream = luaL_testudata(L, arg, LUA_FILEHANDLE);
+  lua_Integer fd = -1;
+  if (stream) {
+    luaL_argcheck(L, stream->closef, arg, "file is closed");
+    fd = fileno(stream->f);
+  } else if (lua_isinteger(L, arg)) {
+    fd = lua_tointeger(L, arg);
+  } else if (luaL_getmetafield(L, arg, "__index") != LUA_TNIL) {
+    lua_pop(L, 1);
+    lua_getfield(L, arg, "getfd");
+    lua_pushvalue(L, arg);
+    lua_call(L, 1, 1);
+    fd = lua_tointeger(L, -1);
+    lua_pop(L, 1);
+  } else {
+    luaL_typeerror(L, arg, "descriptor, file or object with getfd");
+  }
+  luaL_argcheck(L, fd >= 0 && fd <= 1 << 20, arg, "not an open descriptor");
+  luaL_argcheck(L, fcntl((int)fd, F_GETFD) != -1, arg, "not an open descriptor");
+  return (int)fd;
+}
+
+/* ---- for C functions ---- */
+
+/* Pushes what was found, for a greenlet that is current again. */
+static int found(lua_State *L, int fd, bool timed_out) {
+  int revents = timed_out ? 0 : hub_of(L)->current->wait.revents;
+  return revents == IO_CLOSED ? luaL_error(L, "descriptor %d is not open", fd) : revents;
+}
+
+static struct link *prepare(lua_State *L, struct greenlet *g, int fd, int events) {
+  if (fd < 0 || fcntl(fd, F_GETFD) == -1)
+    luaL_error(L, "descriptor %d is not open", fd);
+  if (!(events & (EV_READ | EV_WRITE)) || (events & ~(EV_READ | EV_WRITE)))
+    luaL_error(L, "events must be EV_READ, EV_WRITE or both");
+  struct link *ring = io_ring(L, g->hub, fd);
+  g->wait.events = (short)events;
+  g->wait.revents = 0;
+  return ring;
+}
+
+int moonlet_wait_fd(lua_State *L, int fd, int events, double timeout) {
+  static const struct wait_kind kind = {
+      .name = "a descriptor", .external = true, .enter = io_enter, .leave = io_leave};
+  struct greenlet *g = hub_pinning(hub_of(L), L);
+  struct link *ring = prepare(L, g, fd, events);
+  bool woken = wait_here(L, ring, timeout < 0 ? NO_LIMIT : timeout, &kind);
+  return found(L, fd, !woken);
+}
+
+/* On top of the stack: the continuation, its context, the descriptor. */
+static int continue_step(lua_State *L, bool timed_out) {
+  int revents = found(L, (int)lua_tointeger(L, -1), timed_out);
+  lua_KContext ctx = (lua_KContext)lua_tointeger(L, -2);
+  lua_KFunction k;
+  *(void **)&k = lua_touserdata(L, -3);
+  lua_pop(L, 3);
+  lua_pushinteger(L, revents);
+  return k(L, LUA_YIELD, ctx);
+}
+
+int moonlet_wait_fdk(lua_State *L, int fd, int events, double timeout, lua_KContext ctx,
+                     lua_KFunction k) {
+  static const struct wait_kind kind = {
+      .name = "a descriptor", .step = continue_step, .external = true, .enter = io_enter, .leave = io_leave};
+  struct hub *hub = hub_of(L);
+  struct greenlet *g = hub_parking(hub, L);
+  struct link *ring = prepare(L, g ? g : hub_pinning(hub, L), fd, events);
+  luaL_checkstack(L, 8, NULL);
+  lua_pushlightuserdata(L, *(void **)&k);
+  lua_pushinteger(L, ctx);
+  lua_pushinteger(L, fd);
+  return wait_in(L, ring, timeout < 0 ? NO_LIMIT : timeout, &kind);
+}

@@ -1,0 +1,36 @@
+/*
+ * io.h: waiting for descriptors.
+ *
+ * Each descriptor that is waited for has one libev watcher and one ring of waiters,
+ * whose `events` say what for.  A watcher is set anew for each wait, since the number
+ * may have been closed and used again meanwhile, and it is checked before libev sees
+ * it, since libev ends the process over a descriptor that is not open.
+ */
+#ifndef MOONLET_IO_H
+#define MOONLET_IO_H
+
+#include <lua.h>
+#include <stdbool.h>
+
+struct hub;
+struct link;
+
+#define IO_CLOSED (-1) /* in a waiter's `revents`: the descriptor is not open */
+
+void io_open(struct hub *hub);
+void io_close(struct hub *hub);
+
+/* Stops watchers of descriptors closed since they were started; before each poll. */
+void io_verify(struct hub *hub);
+
+/* The ring of those who wait for `fd`; raises when out of memory. */
+struct link *io_ring(lua_State *L, struct hub *hub, int fd);
+
+/* A waiter, its `events` set, has joined the ring, or has left it. */
+void io_enter(struct link *ring);
+void io_leave(struct link *ring);
+
+/* A descriptor from argument `arg`: an integer, a Lua file, an object with getfd. */
+int io_checkfd(lua_State *L, int arg);
+
+#endif

@@ -1,0 +1,125 @@
+/*
+ * links.c: functions called when a greenlet ends.
+ *
+ * A link is a waiter in the ring of those who wait for the end.  Told, it starts a
+ * greenlet that runs the function, so that the function may block.
+ */
+#include "greenlet.h"
+
+enum mode { ANY, VALUE, EXCEPTION };
+
+struct greenlet_link {
+  struct waiter waiter;
+  struct greenlet *target, *runner;
+  enum mode mode;
+};
+
+enum { LINK_FUNCTION = 1, LINK_RUNNER };
+
+/* On the hub's thread.  Arguments: the link (light), found in its target's list. */
+static int start_runner(lua_State *L) {
+  struct greenlet_link *link = lua_touserdata(L, 1);
+  struct greenlet *target = link->target;
+  hub_push_anchored(L, target->hub, target->slot);
+  greenlet_get_private(L, 2, &greenlet_key_links);
+  lua_rawgetp(L, 3, link);
+  lua_getiuservalue(L, 4, LINK_FUNCTION);
+  lua_pushvalue(L, 2);
+  link->runner = greenlet_spawn(L, 1, 0, false);
+  lua_setiuservalue(L, 4, LINK_RUNNER);
+  return 0;
+}
+
+static bool wants(const struct greenlet_link *link) {
+  return link->mode == ANY || link->target->failed == (link->mode == EXCEPTION);
+}
+
+static void notify(struct waiter *waiter) {
+  struct greenlet_link *link = container_of(waiter, struct greenlet_link, waiter);
+  list_remove(&waiter->link);
+  if (!wants(link))
+    return;
+  lua_State *L = link->target->hub->L;
+  lua_pushcfunction(L, start_runner);
+  lua_pushlightuserdata(L, link);
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK)
+    lua_pop(L, 1);
+}
+
+/* Pushes the list of links of the Greenlet at 1: light userdata -> link. */
+static void push_links(lua_State *L) {
+  if (greenlet_get_private(L, 1, &greenlet_key_links) == LUA_TTABLE)
+    return;
+  lua_pop(L, 1);
+  lua_newtable(L);
+  lua_pushvalue(L, -1);
+  greenlet_set_private(L, 1, &greenlet_key_links);
+}
+
+static int add_link(lua_State *L, enum mode mode) {
+  struct greenlet *target = class_check(L, 1, &greenlet_kind);
+  luaL_argexpected(L, greenlet_is_callable(L, 2), 2, "function");
+  lua_settop(L, 2);
+  push_links(L);
+  struct greenlet_link *link = lua_newuserdatauv(L, sizeof *link, 2);
+  *link = (struct greenlet_link){.waiter = {.notify = notify}, .target = target, .mode = mode};
+  lua_pushvalue(L, 2);
+  lua_setiuservalue(L, 4, LINK_FUNCTION);
+  lua_pushvalue(L, 4);
+  lua_rawsetp(L, 3, link);
+  if (target->state != GREENLET_DEAD) {
+    waiter_join(target->hub, &target->done, &link->waiter);
+  } else if (wants(link)) {
+    lua_pushvalue(L, 2);
+    lua_pushvalue(L, 1);
+    link->runner = greenlet_spawn(L, 1, 0, false);
+    lua_setiuservalue(L, 4, LINK_RUNNER);
+  }
+  return 0;
+}
+
+/*** Greenlet:link(f): f(greenlet) runs in a greenlet of its own when this one has ended. */
+static int l_link(lua_State *L) { return add_link(L, ANY); }
+
+/*** Greenlet:link_value(f): the same, only if it ends without an error (a kill is none). */
+static int l_link_value(lua_State *L) { return add_link(L, VALUE); }
+
+/*** Greenlet:link_exception(f): the same, only if it ends by an error. */
+static int l_link_exception(lua_State *L) { return add_link(L, EXCEPTION); }
+
+/* A link whose turn has not come yet is taken back, whether or not the target has ended. */
+static void withdraw(lua_State *L, struct greenlet_link *link, int index) {
+  if (list_linked(&link->waiter.link)) {
+    list_remove(&link->waiter.link);
+  } else if (link->runner && link->runner->state == GREENLET_SCHEDULED) {
+    lua_getiuservalue(L, index, LINK_RUNNER);
+    greenlet_push_exit(L);
+    greenlet_cancel(L, link->runner);
+    lua_pop(L, 1);
+  }
+}
+
+/*** Greenlet:unlink(f): f will not be called; nothing happens if it was not linked. */
+static int l_unlink(lua_State *L) {
+  class_check(L, 1, &greenlet_kind);
+  luaL_checkany(L, 2);
+  lua_settop(L, 2);
+  push_links(L);
+  for (lua_pushnil(L); lua_next(L, 3); lua_pop(L, 1)) {
+    lua_getiuservalue(L, 5, LINK_FUNCTION);
+    bool same = lua_rawequal(L, 2, -1);
+    lua_pop(L, 1);
+    if (same) {
+      withdraw(L, lua_touserdata(L, 5), 5);
+      lua_pushnil(L);
+      lua_rawsetp(L, 3, lua_touserdata(L, 5));
+    }
+  }
+  return 0;
+}
+
+const luaL_Reg greenlet_link_methods[] = {{"link", l_link},
+                                          {"link_value", l_link_value},
+                                          {"link_exception", l_link_exception},
+                                          {"unlink", l_unlink},
+                                          {NULL, NULL}};

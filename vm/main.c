@@ -1,0 +1,398 @@
+/*
+ * main.c: the command `moonlet`. It takes the command line of `lua`, runs the script in the main
+ * greenlet, and has a few options of its own (see moonlet.1). The interactive mode is in repl.c.
+ */
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include "hub.h"
+#include "moonlet.h"
+#include "repl.h"
+
+/* What the command line asks for. */
+struct options {
+  int script;         /* index of the script in argv; argc when there is none */
+  bool runs_code;     /* -e was given, so standard input is not the program */
+  bool interactive;   /* -i */
+  bool version;       /* -v, or implied by -i */
+  bool no_env;        /* -E */
+  bool stats;         /* --stats */
+  double watchdog;    /* --watchdog: seconds, 0 for none */
+  const char *monkey; /* --monkey: the list of what to patch, NULL for nothing */
+};
+
+struct command {
+  struct options options;
+  int argc;
+  char **argv;
+  bool open; /* the runtime is there, to be closed */
+};
+
+static const char help_text[] =
+    "usage: moonlet [options] [script [args]]\n"
+    "Options of lua:\n"
+    "  -e code               run the string 'code'\n"
+    "  -l mod, -l name=mod   require 'mod' into the global 'mod' or 'name'\n"
+    "  -i                    go on interactively after the script\n"
+    "  -v                    print the version\n"
+    "  -E                    ignore Lua's environment variables\n"
+    "  -W                    turn warnings on\n"
+    "  --                    end of the options\n"
+    "  -                     end of the options; the script is standard input\n"
+    "Options of Moonlet:\n"
+    "  --monkey[=list]       make blocking functions cooperative before anything loads:\n"
+    "                        all of them, or a list of socket,ssl,os,io,select,c\n"
+    "  --watchdog[=seconds]  report a greenlet that holds the hub longer (default 1)\n"
+    "  --stats               print the runtime's counters at exit\n"
+    "  --help, --version     print this text or the version, and end\n";
+
+/* ---- Messages ---- */
+
+static void print_version(void) {
+  printf("Moonlet %s  Copyright (C) 2026 The Moonlet authors, %s\n", MOONLET_VERSION, LUA_RELEASE);
+  fflush(stdout);
+}
+
+void command_complain(lua_State *L, const char *prefix) {
+  const char *message = lua_tostring(L, -1);
+  fprintf(stderr, "%s%s\n", prefix, message ? message : "(error object is not a string)");
+  fflush(stderr);
+  lua_pop(L, 1);
+}
+
+/* Every step of the command passes its status through here, so that no failure stays silent. */
+static bool succeeded(lua_State *L, int status) {
+  if (status != LUA_OK)
+    command_complain(L, "moonlet: ");
+  return status == LUA_OK;
+}
+
+/* Message handler. An error object that can print itself keeps its own text, without traceback. */
+static int add_traceback(lua_State *L) {
+  if (!lua_isstring(L, 1)) {
+    if (luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING)
+      return 1;
+    lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
+    lua_replace(L, 1);
+  }
+  luaL_traceback(L, L, lua_tostring(L, 1), 1);
+  return 1;
+}
+
+int command_call(lua_State *L, int nargs, int nresults) {
+  int handler = lua_gettop(L) - nargs;
+  lua_pushcfunction(L, add_traceback);
+  lua_insert(L, handler);
+  int status = lua_pcall(L, nargs, nresults, handler);
+  lua_remove(L, handler);
+  return status;
+}
+
+/* ---- The command line ---- */
+
+/* Whether arg is the long option `name`, alone or with a value after "=". */
+static bool has_name(const char *arg, const char *name, const char **value) {
+  size_t length = strlen(name);
+  if (strncmp(arg, name, length) != 0 || (arg[length] != '\0' && arg[length] != '='))
+    return false;
+  *value = arg[length] == '=' ? arg + length + 1 : NULL;
+  return true;
+}
+
+/* Returns what is wrong with the option, as a format for its name, or NULL. */
+static const char *read_long_option(struct options *o, const char *arg) {
+  const char *value;
+  if (has_name(arg, "--monkey", &value)) {
+    o->monkey = value ? value : "all";
+  } else if (has_name(arg, "--watchdog", &value)) {
+    char *end = "";
+    o->watchdog = value ? strtod(value, &end) : 1;
+    if (!(o->watchdog > 0) || *end != '\0')
+      return "'%s' needs a positive number of seconds";
+  } else if (strcmp(arg, "--stats") == 0) {
+    o->stats = true;
+  } else if (strcmp(arg, "--help") == 0) {
+    fputs(help_text, stdout);
+    exit(EXIT_SUCCESS);
+  } else if (strcmp(arg, "--version") == 0) {
+    print_version();
+    exit(EXIT_SUCCESS);
+  } else {
+    return "unrecognized option '%s'";
+  }
+  return NULL;
+}
+
+/* -e and -l have an argument: the rest of the word, or the next one. */
+static bool takes_argument(const char *arg) { return arg[1] == 'e' || arg[1] == 'l'; }
+
+/* Returns what is wrong with the option, as a format for its name, or NULL. */
+static const char *read_short_option(struct options *o, const char *arg, const char *next) {
+  if (takes_argument(arg)) {
+    o->runs_code |= arg[1] == 'e';
+    bool missing = arg[2] == '\0' && (!next || next[0] == '-');
+    return missing ? "'%s' needs argument" : NULL;
+  }
+  if (!strchr("ivEW", arg[1]) || arg[2] != '\0')
+    return "unrecognized option '%s'";
+  o->interactive |= arg[1] == 'i';
+  o->version |= arg[1] == 'v' || arg[1] == 'i';
+  o->no_env |= arg[1] == 'E';
+  return NULL;
+}
+
+static void fail_usage(const char *complaint, const char *arg) {
+  fputs("moonlet: ", stderr);
+  fprintf(stderr, complaint, arg);
+  fprintf(stderr, "\n%s", help_text);
+  exit(EXIT_FAILURE);
+}
+
+/* Find out what is asked for without doing any of it: a bad option must stop all the others. */
+static void read_options(struct options *o, int argc, char **argv) {
+  int i = 1;
+  for (; i < argc && argv[i][0] == '-' && argv[i][1] != '\0'; i++) {
+    const char *arg = argv[i];
+    if (strcmp(arg, "--") == 0) {
+      i++;
+      break;
+    }
+    bool is_long = arg[1] == '-';
+    const char *complaint =
+        is_long ? read_long_option(o, arg) : read_short_option(o, arg, argv[i + 1]);
+    if (complaint)
+      fail_usage(complaint, arg);
+    if (takes_argument(arg) && arg[2] == '\0')
+      i++;
+  }
+  o->script = i < argc ? i : argc;
+}
+
+/* ---- Moonlet's own options ---- */
+
+static const char stats_key = 0; /* its address is the registry key of what stats_code returns */
+
+/* Keeps what it needs in locals, since a script may replace every global. */
+static const char stats_code[] =
+    "local pairs, sort, format, stderr = pairs, table.sort, string.format, io.stderr\n"
+    "local stats, exit = require('moonlet').stats, os.exit\n"
+    "local function print_stats()\n"
+    "  local counters, names = stats(), {}\n"
+    "  for name in pairs(counters) do names[#names + 1] = name end\n"
+    "  sort(names)\n"
+    "  for i = 1, #names do\n"
+    "    stderr:write(format('%-24s %s\\n', names[i], counters[names[i]]))\n"
+    "  end\n"
+    "end\n"
+    "function os.exit(...) print_stats() return exit(...) end\n"
+    "return print_stats\n";
+
+static void set_up_stats(lua_State *L) {
+  if (luaL_loadbuffer(L, stats_code, strlen(stats_code), "=--stats") != LUA_OK)
+    lua_error(L);
+  lua_call(L, 0, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &stats_key);
+}
+
+static void set_up_watchdog(lua_State *L, double seconds) {
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "moonlet");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "watchdog");
+  lua_pushnumber(L, seconds);
+  lua_call(L, 1, 0);
+}
+
+/* Call patch_NAME of moonlet.monkey for each name in the list. */
+static void patch(lua_State *L, const char *list) {
+  lua_settop(L, 0);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "moonlet.monkey");
+  if (lua_pcall(L, 1, 1, 0) != LUA_OK)
+    luaL_error(L, "--monkey: %s", lua_tostring(L, -1));
+  while (*list != '\0') {
+    size_t length = strcspn(list, ",");
+    const char *name = lua_pushlstring(L, list, length);
+    lua_pushfstring(L, "patch_%s", name);
+    if (lua_gettable(L, 1) != LUA_TFUNCTION)
+      luaL_error(L, "--monkey: there is no '%s' to patch", name);
+    lua_call(L, 0, 0);
+    lua_settop(L, 1);
+    list += length;
+    list += *list == ',';
+  }
+}
+
+/* Runs protected, before anything of the user's does. */
+static int set_up(lua_State *L) {
+  const struct options *o = lua_touserdata(L, 1);
+  if (o->stats)
+    set_up_stats(L);
+  if (o->watchdog > 0)
+    set_up_watchdog(L, o->watchdog);
+  if (o->monkey)
+    patch(L, o->monkey);
+  return 0;
+}
+
+/* ---- What lua does ---- */
+
+/* The script is arg[0], its arguments follow, what stands before it has negative indices. */
+static void set_arg(lua_State *L, const struct command *c) {
+  int script = c->options.script < c->argc ? c->options.script : 0;
+  lua_createtable(L, c->argc - script, script + 1);
+  for (int i = 0; i < c->argc; i++) {
+    lua_pushstring(L, c->argv[i]);
+    lua_rawseti(L, -2, i - script);
+  }
+  lua_setglobal(L, "arg");
+}
+
+/* Run the chunk just loaded, or report why it could not be. */
+static bool run_chunk(lua_State *L, int status) {
+  return succeeded(L, status) && succeeded(L, command_call(L, 0, 0));
+}
+
+static bool run_string(lua_State *L, const char *code, const char *name) {
+  return run_chunk(L, luaL_loadbuffer(L, code, strlen(code), name));
+}
+
+/* LUA_INIT is code or, after "@", the name of a file; the variable with the version goes first. */
+static bool run_init(lua_State *L) {
+  static const char *const names[] = {"=LUA_INIT" LUA_VERSUFFIX, "=LUA_INIT"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    const char *init = getenv(names[i] + 1);
+    if (init && init[0] == '@')
+      return run_chunk(L, luaL_loadfile(L, init + 1));
+    if (init)
+      return run_string(L, init, names[i]);
+  }
+  return true;
+}
+
+/* -l: `what` is "module" or "global=module". */
+static bool require_global(lua_State *L, const char *what) {
+  const char *equals = strchr(what, '=');
+  lua_pushglobaltable(L);
+  lua_pushlstring(L, what, equals ? (size_t)(equals - what) : strlen(what));
+  lua_getglobal(L, "require");
+  lua_pushstring(L, equals ? equals + 1 : what);
+  if (!succeeded(L, command_call(L, 1, 1)))
+    return false;
+  lua_settable(L, -3);
+  lua_pop(L, 1);
+  return true;
+}
+
+/* Those of the options that act, in their order. */
+static bool run_options(lua_State *L, const struct command *c) {
+  for (int i = 1; i < c->options.script; i++) {
+    const char *arg = c->argv[i];
+    if (arg[1] == 'W')
+      lua_warning(L, "@on", 0);
+    if (!takes_argument(arg))
+      continue;
+    const char *value = arg[2] != '\0' ? arg + 2 : c->argv[++i];
+    if (!(arg[1] == 'e' ? run_string(L, value, "=(command line)") : require_global(L, value)))
+      return false;
+  }
+  return true;
+}
+
+/* The arguments as they stand in `arg` now: what ran before the script may have changed them. */
+static int push_args(lua_State *L) {
+  if (lua_getglobal(L, "arg") != LUA_TTABLE)
+    luaL_error(L, "'arg' is not a table");
+  int table = lua_gettop(L);
+  int count = (int)luaL_len(L, table);
+  luaL_checkstack(L, count + 3, "too many arguments to script");
+  for (int i = 1; i <= count; i++)
+    lua_rawgeti(L, table, i);
+  lua_remove(L, table);
+  return count;
+}
+
+static bool run_script(lua_State *L, char **argv) {
+  bool from_stdin = strcmp(argv[0], "-") == 0 && strcmp(argv[-1], "--") != 0;
+  if (!succeeded(L, luaL_loadfile(L, from_stdin ? NULL : argv[0])))
+    return false;
+  int count = push_args(L);
+  return succeeded(L, command_call(L, count, 0));
+}
+
+/* What comes after the options: the script, the interactive mode, standard input, or nothing. */
+static bool run_program(lua_State *L, const struct command *c) {
+  const struct options *o = &c->options;
+  bool has_script = o->script < c->argc;
+  bool ends_here = has_script || o->runs_code || o->version;
+  if (has_script && !run_script(L, c->argv + o->script))
+    return false;
+  if (o->interactive || (!ends_here && isatty(STDIN_FILENO))) {
+    if (!o->version)
+      print_version();
+    repl_run(L);
+    return true;
+  }
+  return ends_here || run_chunk(L, luaL_loadfile(L, NULL));
+}
+
+/* ---- The life of the command ---- */
+
+/* Everything between the state's birth and the end of the program; true if all went well. */
+static int run_command(lua_State *L) {
+  struct command *c = lua_touserdata(L, 1);
+  luaL_checkversion(L);
+  if (c->options.version)
+    print_version();
+  if (c->options.no_env) {
+    lua_pushboolean(L, true);
+    lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
+  }
+  luaL_openlibs(L);
+  lua_gc(L, LUA_GCGEN, 0, 0);
+  set_arg(L, c);
+  if (moonlet_open(L, NULL) != LUA_OK)
+    return lua_error(L);
+  c->open = true;
+  hub_catch_sigint(L);
+  lua_pushcfunction(L, set_up);
+  lua_pushlightuserdata(L, &c->options);
+  bool ok = succeeded(L, lua_pcall(L, 1, 0, 0)) && (c->options.no_env || run_init(L)) &&
+            run_options(L, c) && run_program(L, c);
+  lua_pushboolean(L, ok);
+  return 1;
+}
+
+/* The end of the program is the end of all greenlets; the counters still see those that ran. */
+static int shut_down(lua_State *L) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &stats_key) == LUA_TFUNCTION)
+    lua_call(L, 0, 0);
+  moonlet_close(L);
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  struct command c = {.argc = argc, .argv = argv};
+  read_options(&c.options, argc, argv);
+  lua_State *L = luaL_newstate();
+  if (!L) {
+    fputs("moonlet: not enough memory for a Lua state\n", stderr);
+    return EXIT_FAILURE;
+  }
+  lua_pushcfunction(L, run_command);
+  lua_pushlightuserdata(L, &c);
+  bool ok = succeeded(L, lua_pcall(L, 1, 1, 0)) && lua_toboolean(L, -1);
+  if (c.open) {
+    lua_pushcfunction(L, shut_down);
+    ok = succeeded(L, lua_pcall(L, 0, 0, 0)) && ok;
+  }
+  lua_close(L);
+  return ok ? EXIT_SUCCESS : EXIT_FAILURE;
+}

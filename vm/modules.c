@@ -1,0 +1,15 @@
+/* modules.c: see modules.h. */
+#include "modules.h"
+
+#include "class.h"
+#include "moonlet.h"
+
+MOONLET_API int luaopen_moonlet_class(lua_State *L);
+MOONLET_API int luaopen_moonlet_event(lua_State *L);
+MOONLET_API int luaopen_moonlet_select(lua_State *L);
+
+const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
+                                    {"moonlet.class", luaopen_moonlet_class},
+                                    {"moonlet.event", luaopen_moonlet_event},
+                                    {"moonlet.select", luaopen_moonlet_select},
+                                    {NULL, NULL}};

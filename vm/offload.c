@@ -1,0 +1,62 @@
+/* offload.c: work that blocks, done in other threads (see moonlet.h). */
+#include <errno.h>
+#include <unistd.h>
+
+#include "async.h"
+#include "hub.h"
+#include "threads.h"
+
+/* Lives in the frame of the call, which therefore cannot end before the work. */
+struct offload {
+  struct job job;
+  struct wakeup wakeup; /* sent: the work has ended */
+  void (*work)(void *);
+  void *argument;
+  pid_t process; /* that does it */
+};
+
+static void perform(struct job *job) {
+  struct offload *offload = container_of(job, struct offload, job);
+  offload->work(offload->argument);
+  wakeup_send(&offload->wakeup);
+}
+
+static int start(struct hub *hub, struct offload *offload) {
+  int failure = wakeup_init(&offload->wakeup, hub);
+  if (failure)
+    return failure;
+  struct threads *threads = async_threads(hub);
+  failure = threads ? threads_do(threads, &offload->job) : ENOMEM;
+  if (failure)
+    wakeup_drop(&offload->wakeup);
+  return failure;
+}
+
+/*
+ * A runtime that closes takes no account of shields; then the whole thread waits here.
+ * In the child of a fork there is nothing to wait for.
+ */
+static void leave(struct link *ring) {
+  struct offload *offload = container_of(ring, struct offload, wakeup.waiting);
+  wakeup_leave(ring);
+  if (offload->process == getpid())
+    wakeup_await(&offload->wakeup);
+  wakeup_drop(&offload->wakeup);
+}
+
+int moonlet_offload(lua_State *L, void (*work)(void *), void *arg) {
+  static const struct wait_kind kind = {
+      .name = "moonlet_offload", .external = true, .enter = wakeup_enter, .leave = leave};
+  struct hub *hub = hub_of(L);
+  struct greenlet *g = hub_pinning(hub, L);
+  struct offload offload = {
+      .job.work = perform, .work = work, .argument = arg, .process = getpid()};
+  int failure = start(hub, &offload);
+  if (failure)
+    return failure;
+  g->shield++;
+  wait_here(L, &offload.wakeup.waiting, NO_LIMIT, &kind);
+  g->shield--;
+  interrupt_check(L, g);
+  return 0;
+}

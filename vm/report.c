@@ -1,0 +1,197 @@
+/* report.c: errors nobody caught, and what every greenlet is waiting for (see report.h). */
+#include "report.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "greenlet.h"
+
+/* Registry: the function given to set_error_handler. */
+static const char handler_key;
+
+/* ---- failures ---- */
+
+/* Pushes how the report names an error: the class of an object, else the type. */
+static void push_kind(lua_State *L, int index) {
+  if (luaL_getmetafield(L, index, "__name") != LUA_TSTRING)
+    lua_pushstring(L, luaL_typename(L, index));
+}
+
+/* Arguments: the Greenlet, the error, its traceback or nil. */
+static int print_failure(lua_State *L) {
+  char now[32];
+  time_t seconds = time(NULL);
+  struct tm local;
+  strftime(now, sizeof now, "%Y-%m-%d %H:%M:%S", localtime_r(&seconds, &local));
+  const char *message = luaL_tolstring(L, 2, NULL);
+  const char *traceback = luaL_optstring(L, 3, "(no traceback)");
+  const char *greenlet = luaL_tolstring(L, 1, NULL);
+  push_kind(L, 2);
+  fprintf(stderr, "%s\n%s\n%s %s failed with %s\n", message, traceback, now, greenlet,
+          lua_tostring(L, -1));
+  fflush(stderr);
+  return 0;
+}
+
+void report_failure(lua_State *L, int index) {
+  luaL_checkstack(L, 8, NULL);
+  bool handled = lua_rawgetp(L, LUA_REGISTRYINDEX, &handler_key) == LUA_TFUNCTION &&
+                 !hub_find(L)->closing;
+  if (!handled)
+    lua_pop(L, 1), lua_pushcfunction(L, print_failure);
+  lua_pushvalue(L, index);
+  lua_getiuservalue(L, index, UV_OUTCOME);
+  greenlet_get_private(L, index, &greenlet_key_traceback);
+  if (handled)
+    greenlet_spawn(L, 3, 0, false);
+  else if (lua_pcall(L, 3, 0, 0) == LUA_OK)
+    return;
+  lua_pop(L, 1);
+}
+
+/***
+ * moonlet.set_error_handler(f): f(greenlet, err, traceback) is called, in a greenlet of its
+ * own, for each error that ends a greenlet; nil: print to stderr again.  Returns the
+ * function that was set before.
+ */
+static int l_set_error_handler(lua_State *L) {
+  if (!lua_isnoneornil(L, 1))
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &handler_key);
+  lua_insert(L, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &handler_key);
+  return 1;
+}
+
+/* ---- who waits for what ---- */
+
+/* Pushes "blocked in Queue:get, 1.5 s left" and the like. */
+static void push_state(lua_State *L, const struct greenlet *g) {
+  switch (g->state) {
+  case GREENLET_SCHEDULED:
+    lua_pushstring(L, timer_running(&g->timer) ? "will start later" : "has not run yet");
+    return;
+  case GREENLET_RUNNING:
+    if (g->waiting)
+      break; /* it is about to raise why the wait is over */
+    lua_pushliteral(L, "running");
+    return;
+  default:
+    break;
+  }
+  if (list_linked(&g->run.link))
+    lua_pushliteral(L, "ready to run");
+  else
+    lua_pushfstring(L, "waits in %s", g->waiting ? g->waiting->name : "?");
+  if (timer_running(&g->timer)) {
+    char left[40];
+    snprintf(left, sizeof left, ", %.3g s left", g->timer.due - hub_now(g->hub));
+    lua_pushstring(L, left);
+    lua_concat(L, 2);
+  }
+  if (g->state == GREENLET_PINNED) {
+    lua_pushliteral(L, ", on a C stack");
+    lua_concat(L, 2);
+  }
+}
+
+/* Adds one greenlet's line to the buffer, and its traceback if asked for. */
+static void add_greenlet(luaL_Buffer *buffer, lua_State *L, struct greenlet *g, bool traceback) {
+  greenlet_push(L, g);
+  luaL_tolstring(L, -1, NULL);
+  push_state(L, g);
+  lua_getfield(L, -3, "parent");
+  if (lua_isnil(L, -1))
+    lua_pushfstring(L, "%s %s\n", lua_tostring(L, -3), lua_tostring(L, -2));
+  else
+    lua_pushfstring(L, "%s %s (spawned by %s)\n", lua_tostring(L, -3), lua_tostring(L, -2),
+                    (lua_getfield(L, -1, "name"), lua_tostring(L, -1)));
+  lua_State *at = g->state == GREENLET_RUNNING ? L : g->blocked;
+  if (traceback && at) {
+    luaL_traceback(L, at, NULL, 0);
+    lua_pushfstring(L, "%s%s\n", lua_tostring(L, -2), lua_tostring(L, -1));
+  }
+  size_t length;
+  const char *text = lua_tolstring(L, -1, &length);
+  luaL_addlstring(buffer, text, length);
+}
+
+/* The buffer may live on the stack of L: scratch values go to another thread. */
+static void push_greenlets(lua_State *L, struct hub *hub, bool tracebacks) {
+  luaL_Buffer buffer;
+  lua_State *scratch = lua_newthread(L);
+  luaL_buffinit(L, &buffer);
+  add_greenlet(&buffer, scratch, hub->main, tracebacks);
+  lua_settop(scratch, 0);
+  list_each(it, &hub->greenlets) {
+    add_greenlet(&buffer, scratch, container_of(it, struct greenlet, alive), tracebacks);
+    lua_settop(scratch, 0);
+  }
+  luaL_pushresult(&buffer);
+  lua_remove(L, -2);
+}
+
+void report_push_waiting(lua_State *L, struct hub *hub) { push_greenlets(L, hub, false); }
+
+/***
+ * moonlet.run_info([write]): tells of every greenlet its name, state, what it waits for,
+ * who spawned it, and its traceback.  write(text) receives it; without, it goes to stderr.
+ * Returns the text.  Source: gevent.util.print_run_info.
+ */
+static int l_run_info(lua_State *L) {
+  if (!lua_isnoneornil(L, 1))
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  push_greenlets(L, hub_of(L), true);
+  if (lua_isnil(L, 1)) {
+    fputs(lua_tostring(L, 2), stderr);
+  } else {
+    lua_pushvalue(L, 1);
+    lua_pushvalue(L, 2);
+    lua_call(L, 1, 0);
+  }
+  return 1;
+}
+
+static void set_count(lua_State *L, const char *name, lua_Integer value) {
+  lua_pushinteger(L, value);
+  lua_setfield(L, -2, name);
+}
+
+static lua_Integer list_count(struct link *ring) {
+  lua_Integer count = 0;
+  list_each(it, ring) count++;
+  return count;
+}
+
+/***
+ * moonlet.stats(): a table of counters.
+ * greenlets (started, not ended, without main), ready, timers, watchers (greenlets that wait
+ * for something outside), pinned (those holding a C stack, without main), stacks (C stacks
+ * mapped), signals (handlers), and, since the start: switches, spawned, polls; lag: the
+ * longest time without a look at timers and descriptors, seconds.
+ */
+static int l_stats(lua_State *L) {
+  struct hub *hub = hub_of(L);
+  lua_createtable(L, 0, 12);
+  set_count(L, "greenlets", hub->alive);
+  set_count(L, "ready", list_count(&hub->ready));
+  set_count(L, "timers", hub->timers.count);
+  set_count(L, "watchers", hub->refs);
+  set_count(L, "pinned", hub->pinned - (hub->main->state == GREENLET_PINNED));
+  set_count(L, "stacks", hub->stacks.count);
+  set_count(L, "signals", hub->signal_count);
+  set_count(L, "switches", (lua_Integer)hub->switches);
+  set_count(L, "spawned", (lua_Integer)hub->spawned);
+  set_count(L, "polls", (lua_Integer)hub->polls);
+  lua_pushnumber(L, hub->lag);
+  lua_setfield(L, -2, "lag");
+  return 1;
+}
+
+const luaL_Reg report_functions[] = {{"set_error_handler", l_set_error_handler},
+                                     {"run_info", l_run_info},
+                                     {"stats", l_stats},
+                                     {NULL, NULL}};

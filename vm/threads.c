@@ -1,0 +1,147 @@
+/* threads.c: a pool of threads (see threads.h). */
+#define _GNU_SOURCE
+#include "threads.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+struct threads {
+  pthread_mutex_t lock;
+  pthread_cond_t wanted; /* a job has come, or the end */
+  pthread_cond_t left;   /* the last thread has left */
+  struct link jobs;      /* not begun */
+  int max, count, idle;
+  int queued; /* in `jobs` */
+  bool closing;
+  bool departed; /* `leaver` has left and is not joined yet */
+  pthread_t leaver;
+  pid_t process; /* that the threads are in */
+};
+
+/* ---- in the threads ---- */
+
+/* Waits for a job; NULL: there was none for so long, or there will be none. */
+static struct job *next_job(struct threads *threads) {
+  struct timespec limit;
+  int status = 0;
+  clock_gettime(CLOCK_MONOTONIC, &limit);
+  limit.tv_sec += THREADS_LINGER;
+  while (list_empty(&threads->jobs) && !threads->closing && status == 0) {
+    threads->idle++;
+    status = pthread_cond_timedwait(&threads->wanted, &threads->lock, &limit);
+    threads->idle--;
+  }
+  if (list_empty(&threads->jobs))
+    return NULL;
+  struct job *job = container_of(threads->jobs.next, struct job, link);
+  list_remove(&job->link);
+  threads->queued--;
+  return job;
+}
+
+/* Each thread that leaves joins the one before it, so that only the last is left to join. */
+static void leave(struct threads *threads) {
+  bool departed = threads->departed;
+  pthread_t before = threads->leaver;
+  threads->departed = true;
+  threads->leaver = pthread_self();
+  if (--threads->count == 0)
+    pthread_cond_signal(&threads->left);
+  pthread_mutex_unlock(&threads->lock);
+  if (departed)
+    pthread_join(before, NULL);
+}
+
+static void *run(void *argument) {
+  struct threads *threads = argument;
+  struct job *job;
+  pthread_mutex_lock(&threads->lock);
+  while ((job = next_job(threads))) {
+    pthread_mutex_unlock(&threads->lock);
+    job->work(job);
+    pthread_mutex_lock(&threads->lock);
+  }
+  leave(threads);
+  return NULL;
+}
+
+/* Signals are for the program's own threads. */
+static int start_thread(struct threads *threads) {
+  sigset_t all, before;
+  pthread_t thread;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int failure = pthread_create(&thread, NULL, run, threads);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (!failure)
+    threads->count++;
+  return failure;
+}
+
+/* ---- in the owner's thread ---- */
+
+static void set_up(struct threads *threads, int max) {
+  pthread_condattr_t clock;
+  *threads = (struct threads){.max = max, .process = getpid()};
+  pthread_mutex_init(&threads->lock, NULL);
+  pthread_condattr_init(&clock);
+  pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+  pthread_cond_init(&threads->wanted, &clock);
+  pthread_cond_init(&threads->left, &clock);
+  pthread_condattr_destroy(&clock);
+  list_init(&threads->jobs);
+}
+
+struct threads *threads_new(int max) {
+  struct threads *threads = malloc(sizeof *threads);
+  if (threads)
+    set_up(threads, max);
+  return threads;
+}
+
+/* Threads stay behind in the parent at a fork, and with them their jobs. */
+static void check_process(struct threads *threads) {
+  if (threads->process != getpid())
+    set_up(threads, threads->max);
+}
+
+int threads_do(struct threads *threads, struct job *job) {
+  int failure = 0;
+  check_process(threads);
+  pthread_mutex_lock(&threads->lock);
+  list_append(&threads->jobs, &job->link);
+  threads->queued++;
+  if (threads->queued > threads->idle && threads->count < threads->max)
+    failure = start_thread(threads);
+  if (failure && threads->count == 0) {
+    list_remove(&job->link);
+    threads->queued--;
+  } else {
+    failure = 0;
+    pthread_cond_signal(&threads->wanted);
+  }
+  pthread_mutex_unlock(&threads->lock);
+  return failure;
+}
+
+void threads_close(struct threads *threads) {
+  check_process(threads);
+  pthread_mutex_lock(&threads->lock);
+  threads->closing = true;
+  list_init(&threads->jobs);
+  pthread_cond_broadcast(&threads->wanted);
+  while (threads->count > 0)
+    pthread_cond_wait(&threads->left, &threads->lock);
+  pthread_mutex_unlock(&threads->lock);
+  if (threads->departed)
+    pthread_join(threads->leaver, NULL);
+  pthread_cond_destroy(&threads->left);
+  pthread_cond_destroy(&threads->wanted);
+  pthread_mutex_destroy(&threads->lock);
+  free(threads);
+}

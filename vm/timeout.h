@@ -1,0 +1,24 @@
+/*
+ * timeout.h: the class Timeout, an error raised in the greenlet that started it when
+ * its time is up.
+ */
+#ifndef MOONLET_TIMEOUT_H
+#define MOONLET_TIMEOUT_H
+
+#include "hub.h"
+
+struct timeout {
+  struct interrupt interrupt;
+  struct timer timer;
+  double seconds;
+  bool never;     /* seconds are nil */
+  bool started;   /* from start() until it is raised or cancelled */
+  int slot;       /* anchors it while it is pending */
+};
+
+extern const struct class_kind timeout_kind;
+
+/* For the module: with_timeout. */
+extern const luaL_Reg timeout_functions[];
+
+#endif

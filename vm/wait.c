@@ -1,0 +1,223 @@
+/* wait.c: how a greenlet waits, and is tried again or given up (see wait.h). */
+#include "wait.h"
+
+#include <float.h>
+
+#include "hub.h"
+#include "timeout.h"
+
+/* ---- rings ---- */
+
+void waiter_join(struct hub *hub, struct link *ring, struct waiter *waiter) {
+  waiter->ticket = hub->tickets++;
+  list_append(ring, &waiter->link);
+}
+
+/* Those before it in the ring are the few that were woken and came back like it. */
+void waiter_rejoin(struct link *ring, struct waiter *waiter) {
+  struct link *place = ring->next;
+  while (place != ring && container_of(place, struct waiter, link)->ticket < waiter->ticket)
+    place = place->next;
+  list_insert_before(place, &waiter->link);
+}
+
+bool wait_notify(struct link *ring) {
+  if (list_empty(ring))
+    return false;
+  struct waiter *waiter = container_of(ring->next, struct waiter, link);
+  waiter->notify(waiter);
+  return true;
+}
+
+void wait_notify_all(struct link *ring) {
+  while (wait_notify(ring))
+    ;
+}
+
+/* ---- a greenlet's own waiter and timer ---- */
+
+static void notify_greenlet(struct waiter *waiter) {
+  struct greenlet *g = container_of(waiter, struct greenlet, wait);
+  list_remove(&waiter->link);
+  g->notified = true;
+  hub_push(g->hub, &g->run);
+}
+
+/* A greenlet that is ready already finds out when it runs: what woke it comes first. */
+static void limit_reached(struct timer *timer) {
+  struct greenlet *g = container_of(timer, struct greenlet, timer);
+  g->timed_out = true;
+  if (list_linked(&g->run.link))
+    return;
+  if (list_linked(&g->wait.link))
+    list_remove(&g->wait.link);
+  hub_push(g->hub, &g->run);
+}
+
+void wait_setup(struct greenlet *g) {
+  g->wait.notify = notify_greenlet;
+  g->timer.fire = limit_reached;
+}
+
+void wait_undo(struct greenlet *g) {
+  timer_stop(&g->hub->timers, &g->timer);
+  if (list_linked(&g->wait.link))
+    list_remove(&g->wait.link);
+  if (list_linked(&g->run.link))
+    list_remove(&g->run.link);
+  if (g->notified && g->ring && g->waiting->passes_on)
+    wait_notify(g->ring);
+  g->notified = false;
+}
+
+/* ---- blocking ---- */
+
+static void start_waiting(struct greenlet *g, struct link *ring, const struct wait_kind *kind) {
+  g->waiting = kind;
+  g->ring = ring;
+  g->notified = g->timed_out = false;
+  g->hub->refs += kind->external;
+}
+
+static void join(struct hub *hub, struct greenlet *g) {
+  if (!g->ring)
+    return;
+  waiter_join(hub, g->ring, &g->wait);
+  if (g->waiting->enter)
+    g->waiting->enter(g->ring);
+}
+
+/* The greenlet runs again: finishes its operation, or goes back to its place in the ring. */
+static int woken(lua_State *L, struct greenlet *g) {
+  const struct wait_kind *kind = g->waiting;
+  struct link *ring = g->ring;
+  bool limited = timer_running(&g->timer), timed_out = g->timed_out, notified = g->notified;
+  double due = g->timer.due;
+  uint64_t ticket = g->wait.ticket;
+
+  if (limited)
+    timer_stop(&g->hub->timers, &g->timer);
+  g->ring = NULL;
+  g->hub->refs -= kind->external;
+  if (kind->leave)
+    kind->leave(ring);
+  if (unlikely(g->interrupt != NULL))
+    interrupt_raise(L, g);
+  g->waiting = NULL;
+  if (!kind->step)
+    return 0;
+  int results = kind->step(L, timed_out && !notified);
+  if (results == WAIT_AGAIN && timed_out)
+    results = kind->step(L, true);
+  if (results != WAIT_AGAIN)
+    return results;
+
+  if (limited)
+    hub_start_timer(L, g->hub, &g->timer, due - hub_now(g->hub));
+  start_waiting(g, ring, kind);
+  g->wait.ticket = ticket;
+  waiter_rejoin(ring, &g->wait);
+  return WAIT_AGAIN;
+}
+
+/* Somebody resumed the thread of a blocked greenlet from C: the greenlet sleeps on. */
+static int refuse_stranger(lua_State *L, lua_KContext top, lua_KFunction k) {
+  lua_settop(L, (int)top);
+  lua_pushnil(L);
+  lua_pushliteral(L, "cannot resume a blocked greenlet");
+  return lua_yieldk(L, 2, top, k);
+}
+
+static int park(lua_State *L, struct greenlet *g);
+
+static int resumed(lua_State *L, int status, lua_KContext top) {
+  struct hub *hub = hub_running;
+  struct greenlet *g = hub ? hub->current : NULL;
+  (void)status;
+  if (unlikely(!g || g->L != L))
+    return refuse_stranger(L, top, resumed);
+  int results = woken(L, g);
+  return likely(results != WAIT_AGAIN) ? results : park(L, g);
+}
+
+static int park(lua_State *L, struct greenlet *g) {
+  g->state = GREENLET_PARKED;
+  g->blocked = L;
+  return lua_yieldk(L, 0, lua_gettop(L), resumed);
+}
+
+static int pin(lua_State *L, struct hub *hub, struct greenlet *g) {
+  int results;
+  do {
+    hub_pin(hub, g, L);
+    results = woken(L, g);
+  } while (results == WAIT_AGAIN);
+  return results;
+}
+
+int wait_in(lua_State *L, struct link *ring, double limit, const struct wait_kind *kind) {
+  if (limit <= 0)
+    return kind->step ? kind->step(L, true) : 0;
+  struct hub *hub = hub_of(L);
+  struct greenlet *parking = hub_parking(hub, L);
+  struct greenlet *g = parking ? parking : hub_pinning(hub, L);
+  if (limit != NO_LIMIT)
+    hub_start_timer(L, hub, &g->timer, limit);
+  start_waiting(g, ring, kind);
+  join(hub, g);
+  return parking ? park(L, g) : pin(L, hub, g);
+}
+
+int wait_for(lua_State *L, struct link *ring, int arg, const struct wait_kind *kind) {
+  double limit = wait_limit(L, arg);
+  int results = kind->step(L, false);
+  return results != WAIT_AGAIN ? results : wait_in(L, ring, limit, kind);
+}
+
+bool wait_here(lua_State *L, struct link *ring, double limit, const struct wait_kind *kind) {
+  assert(!kind->step);
+  if (limit <= 0)
+    return false;
+  struct hub *hub = hub_of(L);
+  struct greenlet *g = hub_pinning(hub, L);
+  if (limit != NO_LIMIT)
+    hub_start_timer(L, hub, &g->timer, limit);
+  start_waiting(g, ring, kind);
+  join(hub, g);
+  pin(L, hub, g);
+  return g->notified;
+}
+
+int wait_turn(lua_State *L, const struct wait_kind *kind) {
+  struct hub *hub = hub_of(L);
+  struct greenlet *parking = hub_parking(hub, L);
+  struct greenlet *g = parking ? parking : hub_pinning(hub, L);
+  start_waiting(g, NULL, kind);
+  hub_push(hub, &g->run);
+  return parking ? park(L, g) : pin(L, hub, g);
+}
+
+void wait_turn_here(lua_State *L, const struct wait_kind *kind) {
+  struct hub *hub = hub_of(L);
+  struct greenlet *g = hub_pinning(hub, L);
+  start_waiting(g, NULL, kind);
+  hub_push(hub, &g->run);
+  pin(L, hub, g);
+}
+
+/* ---- time limits ---- */
+
+double wait_limit(lua_State *L, int arg) {
+  if (lua_isnoneornil(L, arg))
+    return NO_LIMIT;
+  if (lua_type(L, arg) == LUA_TNUMBER) {
+    double seconds = lua_tonumber(L, arg);
+    luaL_argcheck(L, seconds == seconds, arg, "timeout is not a number");
+    return seconds < NO_LIMIT ? seconds : DBL_MAX;
+  }
+  const struct timeout *timeout = class_test(L, arg, &timeout_kind);
+  if (!timeout)
+    luaL_typeerror(L, arg, "number");
+  luaL_argcheck(L, timeout->started, arg, "Timeout has not been started");
+  return NO_LIMIT;
+}

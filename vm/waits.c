@@ -1,0 +1,311 @@
+/*
+ * waits.c: waiting for several objects at once (see waits.h).
+ *
+ * A watch has one waiter in the ring of each object.  Told, a waiter only notes that its
+ * object is ready and wakes whoever waits on the watch; it takes nothing, and where a ring
+ * serves one waiter at a time it hands the notification on.
+ */
+#include "waits.h"
+
+#include <string.h>
+
+#include "greenlet.h"
+#include "protect.h"
+
+struct watch;
+
+struct watched {
+  struct waiter waiter;
+  struct watch *watch;
+  struct link *ring;               /* the object's; handed on to if `passes` */
+  const struct greenlet *greenlet; /* the object, if it is one */
+  int index;                       /* of the object in the list, from 1 */
+  bool passes;
+};
+
+struct watch {
+  struct link consumer; /* ring: who waits on the watch */
+  int count;            /* objects */
+  int found, taken;     /* how many are ready, and how many of them iwait has given */
+  int wanted;           /* how many complete the wait */
+  double deadline;      /* of an iwait */
+  bool each;            /* the consumer is woken for each */
+  bool raise_errors;    /* and for a failed greenlet */
+  int *order;           /* indices in order of readiness */
+  struct watched entries[];
+};
+
+enum { WATCH_OBJECTS = 1 };
+
+static const char watch_name[] = "moonlet.watch";
+
+/* ---- noting what is ready ---- */
+
+static void note(struct watched *entry) {
+  struct watch *watch = entry->watch;
+  watch->order[watch->found++] = entry->index;
+  bool failure = watch->raise_errors && entry->greenlet && entry->greenlet->failed;
+  if (watch->each || failure || watch->found >= watch->wanted)
+    wait_notify(&watch->consumer);
+}
+
+static void notify(struct waiter *waiter) {
+  struct watched *entry = container_of(waiter, struct watched, waiter);
+  list_remove(&waiter->link);
+  note(entry);
+  if (entry->passes)
+    wait_notify(entry->ring);
+}
+
+static void unregister(struct watch *watch) {
+  for (int i = 0; i < watch->count; i++)
+    if (list_linked(&watch->entries[i].waiter.link))
+      list_remove(&watch->entries[i].waiter.link);
+}
+
+static int l_unregister(lua_State *L) {
+  unregister(lua_touserdata(L, 1));
+  return 0;
+}
+
+/* The object at -1 joins the watch, or counts as ready at once. */
+static void add(lua_State *L, struct hub *hub, struct watch *watch, int index) {
+  const struct class_kind *kind =
+      lua_type(L, -1) == LUA_TUSERDATA ? class_kind_of(L, lua_gettop(L)) : NULL;
+  while (kind && !kind->watch)
+    kind = kind->base;
+  if (!kind)
+    luaL_error(L, "bad argument #1 (object %d of the list cannot be waited for: %s)", index,
+               luaL_typename(L, -1));
+  struct watched *entry = &watch->entries[index - 1];
+  *entry = (struct watched){
+      .waiter = {.notify = notify}, .watch = watch, .index = index, .passes = kind->watch_passes};
+  entry->greenlet = class_test(L, -1, &greenlet_kind);
+  entry->ring = kind->watch(lua_touserdata(L, -1));
+  watch->count = index;
+  if (entry->ring)
+    waiter_join(hub, entry->ring, &entry->waiter);
+  else
+    note(entry);
+}
+
+/* Replaces the list at `arg` by a watch over its objects. */
+static struct watch *watch_list(lua_State *L, int arg) {
+  luaL_checktype(L, arg, LUA_TTABLE);
+  struct hub *hub = hub_of(L);
+  int count = (int)luaL_len(L, arg);
+  size_t size = sizeof(struct watch) + (size_t)count * sizeof(struct watched);
+  struct watch *watch = lua_newuserdatauv(L, size + (size_t)count * sizeof(int), 1);
+  memset(watch, 0, sizeof *watch);
+  list_init(&watch->consumer);
+  watch->order = (int *)((char *)watch + size);
+  watch->wanted = count;
+  if (luaL_newmetatable(L, watch_name)) {
+    lua_pushcfunction(L, l_unregister);
+    lua_setfield(L, -2, "__gc");
+    lua_pushcfunction(L, l_unregister);
+    lua_setfield(L, -2, "__close");
+  }
+  lua_setmetatable(L, -2);
+  lua_createtable(L, count, 0);
+  for (int i = 1; i <= count; i++) {
+    lua_geti(L, arg, i);
+    add(L, hub, watch, i);
+    lua_rawseti(L, -2, i);
+  }
+  lua_setiuservalue(L, -2, WATCH_OBJECTS);
+  lua_replace(L, arg);
+  return watch;
+}
+
+/* ---- joinall, wait ---- */
+
+/* The first failure in time, of those found since it was looked for last, is raised. */
+static void raise_failure(lua_State *L, struct watch *watch) {
+  lua_getiuservalue(L, 1, WATCH_OBJECTS);
+  for (; watch->taken < watch->found; watch->taken++) {
+    lua_rawgeti(L, -1, watch->order[watch->taken]);
+    const struct greenlet *g = class_test(L, -1, &greenlet_kind);
+    if (g && g->failed) {
+      unregister(watch);
+      lua_getfield(L, -1, "traceback");
+      lua_getfield(L, -2, "exception");
+      if (!lua_isnil(L, -2)) {
+        lua_pushvalue(L, -2);
+        protect_remember(L, -2);
+      }
+      lua_error(L);
+    }
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+}
+
+static int all_step(lua_State *L, bool timed_out) {
+  struct watch *watch = lua_touserdata(L, 1);
+  if (watch->raise_errors)
+    raise_failure(L, watch);
+  if (watch->found < watch->wanted && !timed_out)
+    return WAIT_AGAIN;
+  unregister(watch);
+  int found = watch->found < watch->wanted ? watch->found : watch->wanted;
+  lua_createtable(L, found, 0);
+  lua_getiuservalue(L, 1, WATCH_OBJECTS);
+  for (int i = 1; i <= found; i++) {
+    lua_rawgeti(L, -1, watch->order[i - 1]);
+    lua_rawseti(L, -3, i);
+  }
+  lua_pop(L, 1);
+  return 1;
+}
+
+static void leave(struct link *ring) { unregister(container_of(ring, struct watch, consumer)); }
+
+/***
+ * moonlet.joinall(list [, timeout [, raise_error]]): waits until all greenlets have ended.
+ * Returns those that have, in the order in which they ended.  With raise_error the first
+ * failure is raised at once; the others run on.  Source: gevent.joinall.
+ */
+static int l_joinall(lua_State *L) {
+  static const struct wait_kind kind = {.name = "joinall", .step = all_step, .leave = leave};
+  lua_settop(L, 3);
+  wait_limit(L, 2);
+  struct watch *watch = watch_list(L, 1);
+  watch->raise_errors = lua_toboolean(L, 3);
+  return wait_for(L, &watch->consumer, 2, &kind);
+}
+
+static int drained_step(lua_State *L, bool timed_out) {
+  lua_pushboolean(L, !timed_out);
+  return 1;
+}
+
+/* wait() without objects. */
+static int wait_for_all_others(lua_State *L) {
+  static const struct wait_kind kind = {.name = "wait", .step = drained_step};
+  struct hub *hub = hub_of(L);
+  if (hub->current != hub->main)
+    return luaL_error(L, "only the main greenlet can wait for all others");
+  return wait_in(L, &hub->drained, wait_limit(L, 2), &kind);
+}
+
+/* The number of objects to wait for, from argument 3. */
+static int wanted(lua_State *L, const struct watch *watch) {
+  lua_Integer count = luaL_optinteger(L, 3, watch->count);
+  return count < 0 ? 0 : count < watch->count ? (int)count : watch->count;
+}
+
+/***
+ * moonlet.wait([objects [, timeout [, count]]]): waits until all, or `count`, are ready.
+ * Objects are greenlets, events, results, semaphores, queues, processes.  Returns those
+ * ready, in the order in which they became so, taking nothing from them.  Without objects
+ * (main only): until nothing keeps the loop alive; true, or false at the timeout.
+ * Source: gevent.wait.
+ */
+static int l_wait(lua_State *L) {
+  static const struct wait_kind kind = {.name = "wait", .step = all_step, .leave = leave};
+  lua_settop(L, 3);
+  if (lua_isnil(L, 1))
+    return wait_for_all_others(L);
+  wait_limit(L, 2);
+  luaL_optinteger(L, 3, 0);
+  struct watch *watch = watch_list(L, 1);
+  watch->wanted = wanted(L, watch);
+  return wait_for(L, &watch->consumer, 2, &kind);
+}
+
+/* ---- iwait ---- */
+
+static int each_step(lua_State *L, bool timed_out) {
+  struct watch *watch = lua_touserdata(L, 1);
+  if (watch->taken < watch->found) {
+    lua_getiuservalue(L, 1, WATCH_OBJECTS);
+    lua_rawgeti(L, -1, watch->order[watch->taken++]);
+    return 1;
+  }
+  if (!timed_out)
+    return WAIT_AGAIN;
+  unregister(watch);
+  return 0;
+}
+
+static int l_next(lua_State *L) {
+  static const struct wait_kind kind = {.name = "iwait", .step = each_step};
+  lua_settop(L, 0);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  struct watch *watch = lua_touserdata(L, 1);
+  if (watch->taken >= watch->wanted) {
+    unregister(watch);
+    return 0;
+  }
+  if (watch->taken < watch->found)
+    return each_step(L, false);
+  double limit = watch->deadline == NO_LIMIT ? NO_LIMIT : watch->deadline - hub_now(hub_of(L));
+  return wait_in(L, &watch->consumer, limit, &kind);
+}
+
+/***
+ * moonlet.iwait(objects [, timeout [, count]]): iterates over the objects as they become
+ * ready; the timeout is for the whole loop.  Leaving the loop early leaves nothing behind.
+ * Source: gevent.iwait.
+ */
+static int l_iwait(lua_State *L) {
+  lua_settop(L, 3);
+  double limit = wait_limit(L, 2);
+  luaL_optinteger(L, 3, 0);
+  struct watch *watch = watch_list(L, 1);
+  watch->each = true;
+  watch->wanted = wanted(L, watch);
+  watch->deadline = limit == NO_LIMIT ? NO_LIMIT : hub_now(hub_of(L)) + limit;
+  lua_pushvalue(L, 1);
+  lua_pushcclosure(L, l_next, 1);
+  lua_pushnil(L);
+  lua_pushnil(L);
+  lua_pushvalue(L, 1);
+  return 4;
+}
+
+/* ---- killall ---- */
+
+static int killed_step(lua_State *L, bool timed_out) {
+  struct watch *watch = lua_touserdata(L, 1);
+  if (watch->found < watch->wanted && !timed_out)
+    return WAIT_AGAIN;
+  unregister(watch);
+  if (watch->found == watch->wanted)
+    return lua_pushboolean(L, 1), 1;
+  lua_pushnil(L);
+  lua_pushliteral(L, "timeout");
+  return 2;
+}
+
+/***
+ * moonlet.killall(list [, err [, timeout]]): raises err (a GreenletExit) in all greenlets,
+ * then waits until they are dead: true, or nil, "timeout".  Source: gevent.killall.
+ */
+static int l_killall(lua_State *L) {
+  static const struct wait_kind kind = {.name = "killall", .step = killed_step, .leave = leave};
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 3);
+  wait_limit(L, 3);
+  int count = (int)luaL_len(L, 1);
+  for (int i = 1; i <= count; i++) {
+    lua_geti(L, 1, i);
+    if (!class_test(L, -1, &greenlet_kind))
+      return luaL_error(L, "bad argument #1 to 'killall' (element %d is no Greenlet)", i);
+    lua_pop(L, 1);
+  }
+  for (int i = 1; i <= count; i++) {
+    lua_geti(L, 1, i);
+    lua_pushvalue(L, 2);
+    greenlet_kill(L);
+  }
+  struct watch *watch = watch_list(L, 1);
+  return wait_for(L, &watch->consumer, 3, &kind);
+}
+
+const luaL_Reg waits_functions[] = {{"joinall", l_joinall},
+                                    {"wait", l_wait},
+                                    {"iwait", l_iwait},
+                                    {"killall", l_killall},
+                                    {NULL, NULL}};
