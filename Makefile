@@ -109,7 +109,8 @@ $(BUILD)/libmoonlet.a: $(LIBRARY_OBJECTS)
 	$(AR) rcs $@ $(BUILD)/obj/libmoonlet.o
 
 $(BUILD)/libmoonlet.so: $(LIBRARY_OBJECTS)
-	$(CC) $(LDFLAGS) -shared -Wl,-soname,libmoonlet.so.0 -o $@ $^ $(LUA_LIBS) $(EV_LIBS) $(SYSTEM_LIBS)
+	$(CC) $(LDFLAGS) -shared -Wl,-soname,libmoonlet.so.0,-z,defs -o $@ $^ \
+	  $(LUA_LIBS) $(EV_LIBS) $(SYSTEM_LIBS)
 	ln -sf libmoonlet.so $@.0
 
 # The program that loads it has liblua already. It must stay: threads and signal handlers run in it.
@@ -123,6 +124,7 @@ $(BUILD)/lua/moonlet/%.lua: stdlib/%.lua
 	ln -srf $< $@
 
 $(BUILD)/moonlet.pc: vm/moonlet.pc.in FORCE
+	@mkdir -p $(@D)
 	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@INCDIR@|$(INCDIR)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
 	  -e 's|@LUA@|$(LUA)|' -e 's|@VERSION@|$(VERSION)|' $< >$@.new
 	@mv -f $@.new $@
@@ -131,14 +133,16 @@ $(BUILD)/moonlet.pc: vm/moonlet.pc.in FORCE
 
 # ---- Tests -------------------------------------------------------------------------------------
 
-# A test whose first lines say "shared-library" is linked with libmoonlet.so, the others statically.
+# A test is linked with libmoonlet.a, or with what its first lines ask for: "shared-library" means
+# libmoonlet.so; "sources: vm/a.c vm/b.S" those alone, whose internal functions it calls.
 test-programs: $(TEST_PROGRAMS)
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.c.o $(TEST_SUPPORT) $(addprefix $(BUILD)/libmoonlet.,a so)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) \
-	  $(if $(shell head -n 5 tests/$*.c | grep shared-library), \
-	    -L$(BUILD) -Wl$(comma)-rpath$(comma)'$$ORIGIN/..' -lmoonlet,$(BUILD)/libmoonlet.a) \
-	  $(LUA_LIBS) $(EV_LIBS) $(SYSTEM_LIBS)
+	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(tested) $(LUA_LIBS) $(EV_LIBS) $(SYSTEM_LIBS)
+
+tested = $(or $(call object,$(shell sed -n '1,5s|.*sources: \(.*\) \*/|\1|p' tests/$*.c)), \
+  $(if $(shell sed -n '1,5{/shared-library/p}' tests/$*.c),$(shared_library)),$(BUILD)/libmoonlet.a)
+shared_library = -L$(BUILD) -Wl,-rpath,'$$ORIGIN/..' -lmoonlet
 
 test: ## Run the C tests, the specs (under moonlet and under lua5.4) and the tutorial
 	@$(call ensure,$(BUILD_PACKAGES) $(TEST_PACKAGES))

@@ -208,7 +208,9 @@ describe("in all places at once", function()
       local list = {}
       for i, inner in ipairs(places) do
         list[i] = spawn(outer.run, function()
-          inner.run(sleep)
+          inner.run(function()
+            sleep(0)
+          end)
         end)
       end
       moonlet.joinall(list, nil, true)

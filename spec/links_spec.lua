@@ -47,7 +47,7 @@ describe("link", function()
     sleep(0)
     list[3]:kill()
     turns()
-    assert.equal("1 2 4 3", tostring(seen))
+    assert.equal("4 1 2 3", tostring(seen))
   end)
 
   it("calls a function that may block", function()

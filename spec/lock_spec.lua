@@ -63,12 +63,12 @@ describe("moonlet.lock Semaphore", function()
 
   it("names the function and the argument that is no timeout", function()
     local sem = Semaphore(0)
-    for _, name in ipairs { "acquire", "wait", "hold" } do
-      local err = support.error_of(function() sem[name](sem, {}) end)
-      assert.matches("bad argument #%d to '" .. name .. "'", err)
-    end
     assert.matches("bad argument #1 to 'acquire'",
                    support.error_of(function() sem:acquire({}) end))
+    assert.matches("bad argument #1 to 'wait'",
+                   support.error_of(function() sem:wait({}) end))
+    assert.matches("bad argument #1 to 'hold'",
+                   support.error_of(function() sem:hold({}) end))
   end)
 
   it("runs no waiter inside release: the counter shows the permit until one runs", function()

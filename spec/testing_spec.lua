@@ -186,7 +186,9 @@ describe("moonlet.testing shuffle", function()
     local found
     for seed = 9000, 9050 do
       local ok, err = pcall(testing.shuffle, seed, function()
-        assert(trusting() == "set", "config was not set")
+        if trusting() ~= "set" then
+          error("config was not set")
+        end
       end)
       if not ok then
         found = true
@@ -195,6 +197,16 @@ describe("moonlet.testing shuffle", function()
       end
     end
     assert.is_true(found)
+  end)
+
+  it("lets an error that is no string through as it is, and reports the seed to stderr", function()
+    local run = support.run_script([[
+      local err = {}
+      local ok, raised = pcall(require("moonlet.testing").shuffle, 4711, error, err)
+      print(not ok and raised == err)
+    ]])
+    assert.equal("true\n", run.stdout)
+    assert.matches("4711", run.stderr)
   end)
 
   it("refuses a seed that is no number and what is no function, by name", function()

@@ -168,8 +168,11 @@ static int l_set_exception(lua_State *L) {
  */
 static int l_call(lua_State *L) {
   struct result *result = check(L);
-  const struct greenlet *g = class_check(L, 2, &greenlet_kind);
-  luaL_argcheck(L, g->state == GREENLET_DEAD, 2, "greenlet has not ended");
+  const struct greenlet *g = class_test(L, 2, &greenlet_kind);
+  if (!g)
+    return class_typeerror(L, 2, "Greenlet");
+  if (g->state != GREENLET_DEAD)
+    return class_argerror(L, 2, "greenlet has not ended");
   if (g->failed) {
     greenlet_get_private(L, 2, &greenlet_key_traceback);
     lua_setiuservalue(L, 1, RESULT_TRACEBACK);

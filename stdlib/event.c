@@ -59,7 +59,8 @@ static void leave(struct link *ring) { container_of(ring, struct event, waiters)
  * after them.  Source: gevent.event.Event.
  */
 static int l_wait(lua_State *L) {
-  static const struct wait_kind kind = {.name = "Event:wait", .step = wait_step, .enter = enter, .leave = leave};
+  static const struct wait_kind kind = {
+      .name = "Event:wait", .step = wait_step, .enter = enter, .leave = leave};
   static const struct wait_kind turn_kind = {.name = "Event:wait", .step = wait_step};
   struct event *event = check(L);
   double limit = wait_limit(L, 2);

@@ -5,40 +5,20 @@
  * of those who wait for one.  Releasing wakes the first of them but gives it nothing:
  * whoever runs first takes the permit, and one that was woken in vain keeps its place.
  */
+#include "lock.h"
+
 #include "greenlet.h"
 
 MOONLET_API int luaopen_moonlet_lock(lua_State *L);
-
-enum mode {
-  COUNTING,  /* Semaphore and the classes below it */
-  REENTRANT, /* RLock: the greenlet that has it may take it again */
-  OPEN       /* DummySemaphore: nobody ever waits */
-};
-
-struct lock {
-  enum mode mode;
-  lua_Integer counter; /* free permits */
-  lua_Integer bound;   /* the most there may be */
-  uint64_t owner;      /* of an RLock that is not free: the greenlet's id */
-  lua_Integer depth;   /* and how often it has taken it */
-  struct link waiters;
-};
 
 struct guard {
   struct lock *lock;
   bool held;
 };
 
-struct condition {
-  struct lock *lock; /* NULL: to be made at its first use */
-  struct link waiters;
-};
+enum { GUARD_LOCK = CLASS_FIELDS + 1 };
 
-/* The user value of a guard or a Condition. */
-enum { UV_LOCK = CLASS_FIELDS + 1 };
-
-/* lock_kind has what all locks have in common; the classes of the module are below it. */
-static const struct class_kind lock_kind, rlock_kind, guard_kind, condition_kind, relock_kind;
+static const struct class_kind guard_kind;
 
 /* ---- taking and giving back ---- */
 
@@ -47,20 +27,20 @@ static uint64_t current_id(lua_State *L) {
   return g ? g->id : 0;
 }
 
-static bool owned(lua_State *L, const struct lock *lock) {
+bool lock_owned(lua_State *L, const struct lock *lock) {
   return lock->counter == 0 && lock->owner == current_id(L);
 }
 
-static bool take(lua_State *L, struct lock *lock) {
-  if (lock->mode == OPEN)
+bool lock_take(lua_State *L, struct lock *lock) {
+  if (lock->mode == LOCK_OPEN)
     return true;
-  if (lock->mode == REENTRANT && owned(L, lock)) {
+  if (lock->mode == LOCK_REENTRANT && lock_owned(L, lock)) {
     lock->depth++;
     return true;
   }
   if (lock->counter == 0)
     return false;
-  if (lock->mode == REENTRANT) {
+  if (lock->mode == LOCK_REENTRANT) {
     lock->owner = current_id(L);
     lock->depth = 1;
   }
@@ -68,47 +48,41 @@ static bool take(lua_State *L, struct lock *lock) {
   return true;
 }
 
-static void give(lua_State *L, struct lock *lock) {
-  if (lock->mode == OPEN)
+/* While the runtime closes, Conditions do not get back the lock that their users release. */
+static void misused(lua_State *L, const char *message) {
+  if (!hub_of(L)->closing)
+    luaL_error(L, "%s", message);
+}
+
+void lock_give(lua_State *L, struct lock *lock) {
+  if (lock->mode == LOCK_OPEN)
     return;
-  if (lock->mode == REENTRANT) {
-    if (!owned(L, lock))
-      luaL_error(L, "cannot release an RLock that the current greenlet does not hold");
-    if (--lock->depth > 0)
-      return;
-  }
+  if (lock->mode == LOCK_REENTRANT && !lock_owned(L, lock))
+    return misused(L, "cannot release an RLock that the current greenlet does not hold");
   if (lock->counter == lock->bound)
-    luaL_error(L, "semaphore released more often than it was acquired");
+    return misused(L, "semaphore released more often than it was acquired");
+  if (lock->mode == LOCK_REENTRANT && --lock->depth > 0)
+    return;
   lock->counter++;
   wait_notify(&lock->waiters);
 }
 
 /* ---- the lock at argument 1 ---- */
 
-/* Pushes the lock of the Condition at 1. */
-static struct lock *push_condition_lock(lua_State *L, struct condition *condition) {
-  if (condition->lock) {
-    lua_getiuservalue(L, 1, UV_LOCK);
-  } else {
-    condition->lock = class_new(L, &rlock_kind);
-    lua_pushvalue(L, -1);
-    lua_setiuservalue(L, 1, UV_LOCK);
-  }
-  return condition->lock;
-}
-
-/* A Condition gives way to its lock, whose methods it has. */
+/* A Condition gives way to its lock. */
 static struct lock *check(lua_State *L) {
-  struct condition *condition = class_test(L, 1, &condition_kind);
-  if (likely(!condition))
-    return class_check(L, 1, &lock_kind);
-  struct lock *lock = push_condition_lock(L, condition);
+  struct lock *lock = class_test(L, 1, &lock_kind);
+  if (likely(lock != NULL))
+    return lock;
+  if (!class_test(L, 1, &condition_kind))
+    luaL_typeerror(L, 1, lock_kind.name);
+  lock = condition_push_lock(L);
   lua_replace(L, 1);
   return lock;
 }
 
 static int acquire_step(lua_State *L, bool timed_out) {
-  bool taken = take(L, lua_touserdata(L, 1));
+  bool taken = lock_take(L, lua_touserdata(L, 1));
   if (!taken && !timed_out)
     return WAIT_AGAIN;
   lua_pushboolean(L, taken);
@@ -122,9 +96,9 @@ static int acquire_step(lua_State *L, bool timed_out) {
  */
 static int l_acquire(lua_State *L) {
   static const struct wait_kind kinds[] = {
-      [COUNTING] = {.name = "Semaphore:acquire", .step = acquire_step, .passes_on = true},
-      [REENTRANT] = {.name = "RLock:acquire", .step = acquire_step, .passes_on = true},
-      [OPEN] = {.name = "DummySemaphore:acquire", .step = acquire_step}};
+      [LOCK_COUNTING] = {.name = "Semaphore:acquire", .step = acquire_step, .passes_on = true},
+      [LOCK_REENTRANT] = {.name = "RLock:acquire", .step = acquire_step, .passes_on = true},
+      [LOCK_OPEN] = {.name = "DummySemaphore:acquire", .step = acquire_step}};
   struct lock *lock = check(L);
   return wait_for(L, &lock->waiters, 2, &kinds[lock->mode]);
 }
@@ -135,7 +109,7 @@ static int l_acquire(lua_State *L) {
  * and where an RLock is not held by the current greenlet.
  */
 static int l_release(lua_State *L) {
-  give(L, check(L));
+  lock_give(L, check(L));
   return 0;
 }
 
@@ -184,14 +158,14 @@ static void push_guard(lua_State *L, struct lock *lock) {
   struct guard *guard = class_new(L, &guard_kind);
   guard->lock = lock;
   lua_pushvalue(L, 1);
-  lua_setiuservalue(L, -2, UV_LOCK);
+  lua_setiuservalue(L, -2, GUARD_LOCK);
 }
 
 /*** Guard:close(): releases what hold() has acquired; a second call does nothing. */
 static int l_guard_close(lua_State *L) {
   struct guard *guard = class_check(L, 1, &guard_kind);
   if (guard->held)
-    give(L, guard->lock);
+    lock_give(L, guard->lock);
   guard->held = false;
   return 0;
 }
@@ -205,7 +179,7 @@ static int l_guard_tostring(lua_State *L) {
 /* The guard is at 3. */
 static int hold_step(lua_State *L, bool timed_out) {
   struct guard *guard = lua_touserdata(L, 3);
-  guard->held = take(L, guard->lock);
+  guard->held = lock_take(L, guard->lock);
   if (!guard->held && !timed_out)
     return WAIT_AGAIN;
   if (!guard->held)
@@ -237,7 +211,7 @@ static int with_called(lua_State *L, int status, lua_KContext ctx) {
 static int with_step(lua_State *L, bool timed_out) {
   struct guard *guard = lua_touserdata(L, 1);
   (void)timed_out;
-  guard->held = take(L, guard->lock);
+  guard->held = lock_take(L, guard->lock);
   if (!guard->held)
     return WAIT_AGAIN;
   lua_callk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, with_called);
@@ -259,137 +233,9 @@ static int l_with(lua_State *L) {
   return wait_for(L, &lock->waiters, lua_gettop(L) + 1, &kind);
 }
 
-/* ---- Condition ---- */
-
-/* While a Condition waits: how often its RLock, now given up, had been taken. */
-struct relock {
-  struct lock *lock;
-  lua_Integer depth;
-};
-
-static bool retake(lua_State *L, const struct relock *relock) {
-  if (!take(L, relock->lock))
-    return false;
-  relock->lock->depth = relock->depth;
-  return true;
-}
-
-static int relock_step(lua_State *L, bool timed_out) {
-  struct greenlet *g = hub_of(L)->current;
-  (void)timed_out;
-  if (!retake(L, lua_touserdata(L, 1)))
-    return WAIT_AGAIN;
-  if (g->shield > 0)
-    g->shield--;
-  interrupt_check(L, g);
-  return 0;
-}
-
-/*
- * Closing the variable gets the lock back, however the wait has ended.  Kills and Timeouts
- * are held off until then: what the caller does next, releasing above all, relies on the
- * lock.  What could refuse to block does so before the shield is up.
- */
-static int l_relock(lua_State *L) {
-  static const struct wait_kind kind = {
-      .name = "the lock of a Condition", .step = relock_step, .passes_on = true};
-  struct relock *relock = lua_touserdata(L, 1);
-  lua_settop(L, 1);
-  if (retake(L, relock))
-    return 0;
-  struct hub *hub = hub_of(L);
-  struct greenlet *g = hub_parking(hub, L);
-  if (!g)
-    g = hub_pinning(hub, L);
-  g->shield++;
-  return wait_in(L, &relock->lock->waiters, NO_LIMIT, &kind);
-}
-
-static void init_condition(lua_State *L, void *object) {
-  struct condition *condition = object;
-  (void)L;
-  list_init(&condition->waiters);
-}
-
-/***
- * Condition([lock]): lets greenlets that hold a lock wait until others have changed what it
- * protects.  The lock is an RLock of its own if none is given.
- */
-static int l_condition_new(lua_State *L) {
-  struct condition *condition = class_check(L, 1, &condition_kind);
-  lua_settop(L, 2);
-  if (lua_isnil(L, 2))
-    return 0;
-  condition->lock = class_test(L, 2, &lock_kind);
-  if (!condition->lock)
-    return class_typeerror(L, 2, "lock");
-  lua_setiuservalue(L, 1, UV_LOCK);
-  return 0;
-}
-
-/* The Condition at 1, whose lock the caller holds. */
-static struct condition *check_condition(lua_State *L, const char *what) {
-  struct condition *condition = class_check(L, 1, &condition_kind);
-  const struct lock *lock = push_condition_lock(L, condition);
-  lua_pop(L, 1);
-  if (lock->mode == REENTRANT ? !owned(L, lock) : lock->counter > 0)
-    luaL_error(L, "cannot %s on a Condition whose lock is not held", what);
-  return condition;
-}
-
-static int condition_step(lua_State *L, bool timed_out) {
-  lua_pushboolean(L, !timed_out);
-  return 1;
-}
-
-/***
- * Condition:wait([timeout]): gives up the lock, waits to be notified, and acquires it again:
- * true, or false at the timeout.  The lock is held again also where a kill or a Timeout
- * leaves this call.
- */
-static int l_condition_wait(lua_State *L) {
-  static const struct wait_kind kind = {
-      .name = "Condition:wait", .step = condition_step, .passes_on = true};
-  struct condition *condition = check_condition(L, "wait");
-  double limit = wait_limit(L, 2);
-  lua_settop(L, 2);
-  if (limit <= 0)
-    return condition_step(L, true);
-  struct relock *relock = class_new(L, &relock_kind);
-  relock->lock = condition->lock;
-  relock->depth = condition->lock->depth;
-  lua_toclose(L, 3);
-  if (condition->lock->mode == REENTRANT)
-    condition->lock->depth = 1;
-  give(L, condition->lock);
-  return wait_in(L, &condition->waiters, limit, &kind);
-}
-
-/*** Condition:notify([n]): wakes the first n (1) of those who wait. */
-static int l_notify(lua_State *L) {
-  struct condition *condition = check_condition(L, "notify");
-  for (lua_Integer n = luaL_optinteger(L, 2, 1); n > 0 && wait_notify(&condition->waiters); n--)
-    ;
-  return 0;
-}
-
-/*** Condition:notify_all(): wakes all who wait. */
-static int l_notify_all(lua_State *L) {
-  wait_notify_all(&check_condition(L, "notify")->waiters);
-  return 0;
-}
-
-static int l_condition_tostring(lua_State *L) {
-  const struct condition *condition = class_check(L, 1, &condition_kind);
-  bool locked = condition->lock && condition->lock->counter == 0;
-  class_push_name(L, 1);
-  lua_pushfstring(L, "<%s %p: %s>", lua_tostring(L, -1), condition, locked ? "locked" : "free");
-  return 1;
-}
-
 /* ---- the classes ---- */
 
-static void init_lock(struct lock *lock, enum mode mode, lua_Integer bound) {
+static void init_lock(struct lock *lock, enum lock_mode mode, lua_Integer bound) {
   lock->mode = mode;
   lock->counter = 1;
   lock->bound = bound;
@@ -398,22 +244,22 @@ static void init_lock(struct lock *lock, enum mode mode, lua_Integer bound) {
 
 static void init_semaphore(lua_State *L, void *object) {
   (void)L;
-  init_lock(object, COUNTING, LUA_MAXINTEGER);
+  init_lock(object, LOCK_COUNTING, LUA_MAXINTEGER);
 }
 
 static void init_bounded(lua_State *L, void *object) {
   (void)L;
-  init_lock(object, COUNTING, 1);
+  init_lock(object, LOCK_COUNTING, 1);
 }
 
 static void init_rlock(lua_State *L, void *object) {
   (void)L;
-  init_lock(object, REENTRANT, 1);
+  init_lock(object, LOCK_REENTRANT, 1);
 }
 
 static void init_dummy(lua_State *L, void *object) {
   (void)L;
-  init_lock(object, OPEN, 1);
+  init_lock(object, LOCK_OPEN, 1);
 }
 
 /* The initial number of permits, from an initialiser's argument. */
@@ -460,7 +306,7 @@ static int l_tostring(lua_State *L) {
   const struct lock *lock = class_check(L, 1, &lock_kind);
   class_push_name(L, 1);
   const char *name = lua_tostring(L, -1);
-  if (lock->mode == COUNTING)
+  if (lock->mode == LOCK_COUNTING)
     lua_pushfstring(L, "<%s %p: %I free>", name, lock, lock->counter);
   else if (lock->counter > 0)
     lua_pushfstring(L, "<%s %p: free>", name, lock);
@@ -475,24 +321,88 @@ static struct link *watch(void *object) {
   return lock->counter > 0 ? NULL : &lock->waiters;
 }
 
-static const struct class_field lock_fields[] = {{"counter", get_counter, NULL},
-                                                 {NULL, NULL, NULL}};
+static const struct class_field fields[] = {{"counter", get_counter, NULL}, {NULL, NULL, NULL}};
 
-static const luaL_Reg lock_methods[] = {{"new", l_plain_new},
-                                        {"acquire", l_acquire},
-                                        {"release", l_release},
-                                        {"locked", l_locked},
-                                        {"ready", l_ready},
-                                        {"wait", l_wait},
-                                        {"hold", l_hold},
-                                        {"with", l_with},
-                                        {"__tostring", l_tostring},
-                                        {NULL, NULL}};
+/* What Conditions have too, so that it is in no kind's own list. */
+static const luaL_Reg common_methods[] = {{"acquire", l_acquire}, {"release", l_release},
+                                          {"locked", l_locked},   {"hold", l_hold},
+                                          {"with", l_with},       {NULL, NULL}};
 
-static const struct class_kind lock_kind = {.name = "AnyLock",
-                                            .size = sizeof(struct lock),
-                                            .init = init_semaphore,
-                                            .methods = lock_methods,
-                                            .fields = lock_fields,
-                                            .watch = watch,
-                                            .watch_passes = true};
+static const luaL_Reg methods[] = {{"new", l_plain_new},
+                                   {"wait", l_wait},
+                                   {"ready", l_ready},
+                                   {"__tostring", l_tostring},
+                                   {NULL, NULL}};
+
+const struct class_kind lock_kind = {.name = "lock",
+                                     .size = sizeof(struct lock),
+                                     .init = init_semaphore,
+                                     .methods = methods,
+                                     .fields = fields,
+                                     .watch = watch,
+                                     .watch_passes = true};
+
+static const luaL_Reg semaphore_methods[] = {{"new", l_semaphore_new}, {NULL, NULL}};
+static const luaL_Reg bounded_methods[] = {{"new", l_bounded_new}, {NULL, NULL}};
+static const luaL_Reg plain_methods[] = {{"new", l_plain_new}, {NULL, NULL}};
+
+static const struct class_kind semaphore_kind = {.name = "Semaphore",
+                                                 .base = &lock_kind,
+                                                 .size = sizeof(struct lock),
+                                                 .init = init_semaphore,
+                                                 .methods = semaphore_methods};
+
+static const struct class_kind bounded_kind = {.name = "BoundedSemaphore",
+                                               .base = &semaphore_kind,
+                                               .size = sizeof(struct lock),
+                                               .init = init_bounded,
+                                               .methods = bounded_methods};
+
+static const struct class_kind plain_kind = {.name = "Lock",
+                                             .base = &semaphore_kind,
+                                             .size = sizeof(struct lock),
+                                             .init = init_semaphore,
+                                             .methods = plain_methods};
+
+const struct class_kind rlock_kind = {.name = "RLock",
+                                      .base = &lock_kind,
+                                      .size = sizeof(struct lock),
+                                      .init = init_rlock,
+                                      .methods = plain_methods};
+
+static const struct class_kind dummy_kind = {.name = "DummySemaphore",
+                                             .base = &lock_kind,
+                                             .size = sizeof(struct lock),
+                                             .init = init_dummy,
+                                             .methods = plain_methods};
+
+static const luaL_Reg guard_methods[] = {{"close", l_guard_close},
+                                         {"__close", l_guard_close},
+                                         {"__tostring", l_guard_tostring},
+                                         {NULL, NULL}};
+
+static const struct class_kind guard_kind = {
+    .name = "Guard", .size = sizeof(struct guard), .values = 1, .methods = guard_methods};
+
+/* ---- the module ---- */
+
+static void add_common_methods(lua_State *L, const struct class_kind *kind) {
+  class_push(L, kind);
+  luaL_setfuncs(L, common_methods, 0);
+  lua_pop(L, 1);
+}
+
+int luaopen_moonlet_lock(lua_State *L) {
+  static const struct class_kind *const kinds[] = {&semaphore_kind, &bounded_kind, &plain_kind,
+                                                   &rlock_kind,     &dummy_kind,   &condition_kind};
+  luaL_requiref(L, "moonlet", luaopen_moonlet, 0);
+  lua_pop(L, 1);
+  add_common_methods(L, &lock_kind);
+  add_common_methods(L, &condition_kind);
+  lua_newtable(L);
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+    class_push(L, kinds[i]);
+    lua_setfield(L, -2, kinds[i]->name);
+  }
+  return 1;
+}

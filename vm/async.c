@@ -9,6 +9,10 @@
 #include "hub.h"
 #include "threads.h"
 
+/* Of the pool for offloaded work, as in gevent. */
+#define MAX_THREADS 10
+#define PATIENCE 5.0
+
 struct async {
   struct hub *hub;       /* NULL: closed */
   struct link under_way; /* wake-ups sent and not received */
@@ -101,7 +105,7 @@ struct threads *async_threads(struct hub *hub) {
   if (!hub->async && open_async(hub) != 0)
     return NULL;
   if (!hub->async->threads)
-    hub->async->threads = threads_new(THREADS_MAX);
+    hub->async->threads = threads_new(MAX_THREADS, PATIENCE);
   return hub->async->threads;
 }
 

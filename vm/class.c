@@ -51,8 +51,16 @@ void class_push_name(lua_State *L, int arg) {
 /* ---- errors of initialisers ---- */
 
 int class_argerror(lua_State *L, int arg, const char *message) {
+  lua_Debug ar;
+  lua_pushliteral(L, "");
+  for (int level = 1; lua_rawlen(L, -1) == 0 && lua_getstack(L, level, &ar); level++) {
+    lua_pop(L, 1);
+    luaL_where(L, level);
+  }
   class_push_name(L, 1);
-  return luaL_error(L, "bad argument #%d to '%s' (%s)", arg - 1, lua_tostring(L, -1), message);
+  lua_pushfstring(L, "%sbad argument #%d to '%s' (%s)", lua_tostring(L, -2), arg - 1,
+                  lua_tostring(L, -1), message);
+  return lua_error(L);
 }
 
 int class_typeerror(lua_State *L, int arg, const char *expected) {

@@ -145,7 +145,7 @@ static lua_State *take_thread(struct hub *hub) {
   if (likely(hub->idle_thread_count > 0))
     return hub->idle_threads[--hub->idle_thread_count];
   lua_pushcfunction(hub->L, new_thread);
-  lua_pushvalue(hub->L, HUB_THREADS);
+  lua_rawgeti(hub->L, LUA_REGISTRYINDEX, hub->threads);
   int status = lua_pcall(hub->L, 1, 1, 0);
   lua_State *thread = status == LUA_OK ? lua_touserdata(hub->L, -1) : NULL;
   lua_pop(hub->L, 1);
@@ -153,8 +153,10 @@ static lua_State *take_thread(struct hub *hub) {
 }
 
 void greenlet_drop_thread(struct hub *hub, lua_State *thread) {
+  lua_rawgeti(hub->L, LUA_REGISTRYINDEX, hub->threads);
   lua_pushnil(hub->L);
-  lua_rawsetp(hub->L, HUB_THREADS, thread);
+  lua_rawsetp(hub->L, -2, thread);
+  lua_pop(hub->L, 1);
 }
 
 /* ---- the end ---- */
@@ -177,14 +179,20 @@ static void become_dead(struct hub *hub, struct greenlet *g) {
   g->slot = 0;
 }
 
-/* A failure is told before the joiners: they may end the program. */
+/* The outcome of the Greenlet at `index` is an error, unless that is an exit. */
 static void settle(lua_State *L, struct greenlet *g, int index) {
   lua_getiuservalue(L, index, UV_OUTCOME);
   g->results = 1;
   g->failed = !greenlet_is_exit(L, -1);
   lua_pop(L, 1);
-  if (g->failed)
-    report_failure(L, index);
+}
+
+/* Pushes the Greenlet at `index`, its error and the error's traceback. */
+static void push_failure(lua_State *L, int index) {
+  luaL_checkstack(L, 8, NULL);
+  lua_pushvalue(L, index);
+  lua_getiuservalue(L, index, UV_OUTCOME);
+  greenlet_get_private(L, index, &greenlet_key_traceback);
 }
 
 void greenlet_cancel(lua_State *L, struct greenlet *g) {
@@ -194,6 +202,10 @@ void greenlet_cancel(lua_State *L, struct greenlet *g) {
   lua_pushnil(L);
   lua_setiuservalue(L, index, UV_BODY);
   settle(L, g, index);
+  if (g->failed) {
+    push_failure(L, index);
+    report_print(L);
+  }
   become_dead(g->hub, g);
 }
 
@@ -227,10 +239,36 @@ static int capture(lua_State *L) {
   return 0;
 }
 
+/*
+ * The user's error handler, if there is one, runs as the greenlet's last deed, on another
+ * thread: it may block like everything.  Leaves there the handler and its arguments.
+ */
 static int settle_protected(lua_State *L) {
   struct greenlet *g = lua_touserdata(L, 1);
   greenlet_push(L, g);
   settle(L, g, 3);
+  if (!g->failed)
+    return 0;
+  bool handled = !g->hub->closing && report_push_handler(L);
+  push_failure(L, 3);
+  lua_State *thread = handled ? take_thread(g->hub) : NULL;
+  if (thread) {
+    lua_xmove(L, thread, 4);
+    g->L = thread;
+  } else {
+    report_print(L);
+  }
+  return 0;
+}
+
+/* The error handler has failed itself: its error is on top of the greenlet's thread. */
+static int print_protected(lua_State *L) {
+  struct greenlet *g = lua_touserdata(L, 1);
+  greenlet_push(L, g);
+  lua_pushvalue(g->L, -1);
+  lua_xmove(g->L, L, 1);
+  protect_push_traceback(L, -1, g->L, 0);
+  report_print(L);
   return 0;
 }
 
@@ -312,6 +350,17 @@ static int reset_thread(lua_State *thread) {
 #endif
 }
 
+/* Closes the <close> variables of a thread that has failed, and lets it go. */
+static void discard_thread(struct hub *hub, struct greenlet *g, bool keep_error) {
+  lua_State *thread = g->L;
+  if (reset_thread(thread) != LUA_OK && keep_error) {
+    lua_xmove(thread, hub->L, 1);
+    set_value(hub, g, UV_OUTCOME);
+  }
+  greenlet_drop_thread(hub, thread);
+  g->L = NULL;
+}
+
 /*
  * The error and its traceback are taken while the thread still stands as it was; then
  * its <close> variables are closed, which may block (the greenlet is current all the
@@ -319,15 +368,10 @@ static int reset_thread(lua_State *thread) {
  */
 static void end_by_error(struct hub *hub, struct greenlet *g, int status) {
   in_hub(hub, capture, g, status);
-  lua_State *thread = g->L;
-  if (reset_thread(thread) != LUA_OK) {
-    lua_xmove(thread, hub->L, 1);
-    set_value(hub, g, UV_OUTCOME);
-  }
-  hub->current = NULL;
-  greenlet_drop_thread(hub, thread);
+  discard_thread(hub, g, true);
   g->results = 1;
   g->failed = true;
+  hub->current = NULL;
   in_hub(hub, settle_protected, g, 0);
 }
 
@@ -344,27 +388,47 @@ static void recycle(struct hub *hub, struct greenlet *g) {
   hub->idle_threads[hub->idle_thread_count++] = thread;
 }
 
-void greenlet_end(struct hub *hub, struct greenlet *g, int status, int results) {
-  if (likely(status == LUA_OK)) {
-    hub->current = NULL;
-    g->results = results;
-    if (results > 1) {
-      if (in_hub(hub, store_protected, g, results) != LUA_OK)
-        g->results = 0;
-    } else if (results == 1) {
-      lua_xmove(g->L, hub->L, 1);
-      set_value(hub, g, UV_OUTCOME);
-    } else if (g->args > 0) {
-      lua_pushnil(hub->L);
-      set_value(hub, g, UV_OUTCOME);
+/* Puts the results where they can be asked for; the arguments go. */
+static void keep_results(struct hub *hub, struct greenlet *g, int results) {
+  g->results = results;
+  if (results > 1) {
+    if (in_hub(hub, store_protected, g, results) != LUA_OK)
+      g->results = 0;
+  } else if (results == 1) {
+    lua_xmove(g->L, hub->L, 1);
+    set_value(hub, g, UV_OUTCOME);
+  } else if (g->args > 0) {
+    lua_pushnil(hub->L);
+    set_value(hub, g, UV_OUTCOME);
+  }
+}
+
+int greenlet_end(struct hub *hub, struct greenlet *g, int status, int results) {
+  if (unlikely(g->reporting)) {
+    if (status != LUA_OK) {
+      in_hub(hub, print_protected, g, 0);
+      discard_thread(hub, g, false);
+    } else {
+      recycle(hub, g);
     }
+  } else if (likely(status == LUA_OK)) {
+    keep_results(hub, g, results);
     recycle(hub, g);
   } else {
     end_by_error(hub, g, status);
+    if (g->L) {
+      g->reporting = true;
+      g->state = GREENLET_RUNNING;
+      hub->current = g;
+      hub->running = g->L;
+      return 3;
+    }
   }
+  hub->current = NULL;
   if (unlikely(g->localized)) {
     lua_pushnil(hub->L);
     set_value(hub, g, UV_LOCALS);
   }
   become_dead(hub, g);
+  return -1;
 }

@@ -1,8 +1,8 @@
 /* guards.c: wrappers around functions of the standard library (see guards.h). */
 #include "guards.h"
 
-#include "cstack.h"
 #include "hub.h"
+#include "require.h"
 
 /* The library's own functions, as they are in every state of this process. */
 static lua_CFunction lua_resume_, lua_close_, lua_running, lua_yield_, lua_isyieldable_, lua_exit;
@@ -121,95 +121,6 @@ static int l_exit(lua_State *L) {
   return lua_exit(L);
 }
 
-/* ---- require ---- */
-
-/* A module being loaded. */
-struct loading {
-  struct greenlet *owner;
-  struct link waiting; /* ring: greenlets that want it too */
-};
-
-static const struct wait_kind require_kind = {.name = "require"};
-
-/* Upvalues of l_require: the library's require, loaded, the table of modules being loaded. */
-enum { UP_REQUIRE = 1, UP_LOADED, UP_LOADING };
-
-/* At the end of l_require, however it ends: 1 is the userdata, its user value the table. */
-static int l_loaded(lua_State *L) {
-  struct loading *loading = lua_touserdata(L, 1);
-  lua_getiuservalue(L, 1, 1);
-  lua_getiuservalue(L, 1, 2);
-  lua_pushnil(L);
-  lua_rawset(L, -3);
-  wait_notify_all(&loading->waiting);
-  cstack_find_cxx();
-  return 0;
-}
-
-/* Whether `g` would wait for itself: the owner waits for a module whose owner waits ... */
-static bool is_cycle(const struct loading *loading, const struct greenlet *g) {
-  for (;;) {
-    const struct greenlet *owner = loading->owner;
-    if (owner == g)
-      return true;
-    if (owner->waiting != &require_kind || !owner->ring)
-      return false;
-    loading = container_of(owner->ring, struct loading, waiting);
-  }
-}
-
-static void start_loading(lua_State *L, struct greenlet *owner) {
-  struct loading *loading = lua_newuserdatauv(L, sizeof *loading, 2);
-  loading->owner = owner;
-  list_init(&loading->waiting);
-  lua_pushvalue(L, lua_upvalueindex(UP_LOADING));
-  lua_setiuservalue(L, -2, 1);
-  lua_pushvalue(L, 1);
-  lua_setiuservalue(L, -2, 2);
-  if (luaL_newmetatable(L, "moonlet.loading")) {
-    lua_pushcfunction(L, l_loaded);
-    lua_setfield(L, -2, "__close");
-  }
-  lua_setmetatable(L, -2);
-  lua_pushvalue(L, 1);
-  lua_pushvalue(L, -2);
-  lua_rawset(L, lua_upvalueindex(UP_LOADING));
-  lua_toclose(L, -1);
-}
-
-static int l_require(lua_State *L) {
-  luaL_checkstring(L, 1);
-  lua_settop(L, 1);
-  struct hub *hub = hub_running;
-  struct greenlet *g = hub ? hub->current : NULL;
-  lua_pushvalue(L, 1);
-  if (g && lua_rawget(L, lua_upvalueindex(UP_LOADED)) == LUA_TNIL) {
-    lua_pushvalue(L, 1);
-    lua_rawget(L, lua_upvalueindex(UP_LOADING));
-    struct loading *loading = lua_touserdata(L, -1);
-    if (!loading)
-      start_loading(L, g);
-    else if (!is_cycle(loading, g))
-      wait_here(L, &loading->waiting, NO_LIMIT, &require_kind);
-  }
-  int base = lua_gettop(L);
-  lua_pushvalue(L, lua_upvalueindex(UP_REQUIRE));
-  lua_pushvalue(L, 1);
-  lua_call(L, 1, LUA_MULTRET);
-  return lua_gettop(L) - base;
-}
-
-static void guard_require(lua_State *L) {
-  if (lua_getglobal(L, "require") == LUA_TFUNCTION) {
-    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-    lua_newtable(L);
-    lua_pushcclosure(L, l_require, 3);
-    lua_setglobal(L, "require");
-  } else {
-    lua_pop(L, 1);
-  }
-}
-
 /* ---- installing ---- */
 
 struct guard {
@@ -218,13 +129,15 @@ struct guard {
   lua_CFunction guard;
 };
 
-static const struct guard guards[] = {{"coroutine", "resume", &lua_resume_, l_resume},
-                                      {"coroutine", "wrap", NULL, l_wrap},
-                                      {"coroutine", "close", &lua_close_, l_close},
-                                      {"coroutine", "running", &lua_running, l_running},
-                                      {"coroutine", "yield", &lua_yield_, l_yield},
-                                      {"coroutine", "isyieldable", &lua_isyieldable_, l_isyieldable},
-                                      {"os", "exit", &lua_exit, l_exit}};
+static const struct guard guards[] = {
+    {"coroutine", "resume", &lua_resume_, l_resume},
+    {"coroutine", "wrap", NULL, l_wrap},
+    {"coroutine", "close", &lua_close_, l_close},
+    {"coroutine", "running", &lua_running, l_running},
+    {"coroutine", "yield", &lua_yield_, l_yield},
+    {"coroutine", "isyieldable", &lua_isyieldable_, l_isyieldable},
+    {"os", "exit", &lua_exit, l_exit},
+};
 
 /* Functions that are not plain C (somebody wrapped them before us) are left alone. */
 static void install(lua_State *L, struct hub *hub, const struct guard *guard) {
@@ -232,7 +145,8 @@ static void install(lua_State *L, struct hub *hub, const struct guard *guard) {
     lua_getfield(L, -1, guard->name);
     lua_CFunction original = lua_tocfunction(L, -1);
     lua_pop(L, 1);
-    if (original && original != guard->guard && (!guard->original || !*guard->original || *guard->original == original)) {
+    bool known = !guard->original || !*guard->original || *guard->original == original;
+    if (original && original != guard->guard && known) {
       if (guard->original)
         *guard->original = original;
       lua_rawgeti(L, LUA_REGISTRYINDEX, hub->threads);
@@ -246,5 +160,5 @@ static void install(lua_State *L, struct hub *hub, const struct guard *guard) {
 void guards_install(lua_State *L, struct hub *hub) {
   for (size_t i = 0; i < sizeof guards / sizeof *guards; i++)
     install(L, hub, &guards[i]);
-  guard_require(L);
+  require_install(L);
 }

@@ -3,8 +3,8 @@
  *
  * coroutine.resume and close refuse the thread of a blocked greenlet, coroutine.yield and
  * isyieldable say in a greenlet's own body what they say in a main program, running() marks
- * a thread as known; resume and wrap note which coroutine runs.  require runs a module's
- * chunk once however many greenlets ask for it; os.exit(code, true) ends greenlets first.
+ * a thread as known; resume and wrap note which coroutine runs.  os.exit(code, true) ends
+ * greenlets first.
  */
 #ifndef MOONLET_GUARDS_H
 #define MOONLET_GUARDS_H

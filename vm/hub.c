@@ -61,8 +61,10 @@ int hub_anchor(lua_State *L, struct hub *hub) {
 
 /* The slot is only overwritten: nothing is allocated, so any context will do. */
 void hub_release(struct hub *hub, int slot) {
+  lua_rawgeti(hub->L, LUA_REGISTRYINDEX, hub->anchors);
   lua_pushboolean(hub->L, 0);
-  lua_rawseti(hub->L, HUB_ANCHORS, slot);
+  lua_rawseti(hub->L, -2, slot);
+  lua_pop(hub->L, 1);
   hub->free_slots[hub->free_count++] = slot;
 }
 
@@ -241,8 +243,11 @@ static void take_turn(struct hub *hub, struct greenlet *g) {
   g->state = GREENLET_RUNNING;
   int status = lua_resume(g->L, NULL, args, &results);
   assert(hub->current == g);
-  if (unlikely(status != LUA_YIELD || g->state != GREENLET_PARKED))
-    greenlet_end(hub, g, status, results);
+  while (unlikely(status != LUA_YIELD || g->state != GREENLET_PARKED)) {
+    if ((args = greenlet_end(hub, g, status, results)) < 0)
+      break;
+    status = lua_resume(g->L, NULL, args, &results);
+  }
   hub->current = NULL;
 }
 

@@ -81,7 +81,8 @@ struct greenlet {
   bool timed_out;         /* the timer has fired */
 
   uint8_t state;          /* enum greenlet_state */
-  bool failed;            /* dead of an error */
+  bool failed;            /* ended by an error */
+  bool reporting;         /* the error handler runs, after its end */
   bool method;            /* its body is called with the Greenlet as first argument */
   bool identified;        /* its thread was handed out: not to be used again */
   bool localized;         /* has greenlet-local values */
@@ -162,7 +163,7 @@ struct hub {
   bool special;             /* something keeps greenlets off the fast path */
   bool always_pin;          /* for tests: never park */
 
-  lua_State *L;             /* the hub's own thread: HUB_ANCHORS, HUB_THREADS at its bottom */
+  lua_State *L;             /* the hub's own thread, HUB_ANCHORS at its bottom */
   int anchors;              /* registry reference: slot -> value kept alive */
   int threads;              /* registry reference: light userdata -> thread of a greenlet */
   int *free_slots, free_count, slots;
@@ -188,7 +189,7 @@ struct hub {
   double lag;               /* the longest time between two polls, seconds */
 };
 
-enum { HUB_ANCHORS = 1, HUB_THREADS };
+enum { HUB_ANCHORS = 1 };
 
 #define HUB_IDLE_THREADS 1024
 
@@ -258,8 +259,12 @@ static inline struct greenlet *hub_parking(struct hub *hub, lua_State *L) {
  */
 int greenlet_begin(struct hub *hub, struct greenlet *g);
 
-/* Its thread has ended with `status`, or has yielded where it must not. */
-void greenlet_end(struct hub *hub, struct greenlet *g, int status, int results);
+/*
+ * Its thread has ended with `status`, or has yielded where it must not.  Returns -1, or the
+ * number of arguments to resume its thread with: it is another one then, on which the
+ * user's error handler runs.
+ */
+int greenlet_end(struct hub *hub, struct greenlet *g, int status, int results);
 
 /* It shall never run: dead of the error on top of L's stack (popped). */
 void greenlet_cancel(lua_State *L, struct greenlet *g);

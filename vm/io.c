@@ -139,26 +139,34 @@ void io_leave(struct link *ring) {
     set_watcher(io, events);
 }
 
+/* What the method getfd of the object at `arg` says. */
+static lua_Integer ask_for_fd(lua_State *L, int arg) {
+  int top = lua_gettop(L);
+  bool indexable = lua_istable(L, arg) || luaL_getmetafield(L, arg, "__index") != LUA_TNIL;
+  if (!indexable || lua_getfield(L, arg, "getfd") != LUA_TFUNCTION)
+    luaL_typeerror(L, arg, "descriptor, file or object with getfd");
+  lua_pushvalue(L, arg);
+  lua_call(L, 1, 1);
+  lua_Integer fd = lua_isnumber(L, -1) ? (lua_Integer)lua_tonumber(L, -1) : -1;
+  lua_settop(L, top);
+  return fd;
+}
+
 int io_checkfd(lua_State *L, int arg) {
   luaL_Stream *stream = luaL_testudata(L, arg, LUA_FILEHANDLE);
-  lua_Integer fd = -1;
+  lua_Integer fd;
   if (stream) {
     luaL_argcheck(L, stream->closef, arg, "file is closed");
     fd = fileno(stream->f);
-  } else if (lua_isinteger(L, arg)) {
-    fd = lua_tointeger(L, arg);
-  } else if (luaL_getmetafield(L, arg, "__index") != LUA_TNIL) {
-    lua_pop(L, 1);
-    lua_getfield(L, arg, "getfd");
-    lua_pushvalue(L, arg);
-    lua_call(L, 1, 1);
-    fd = lua_tointeger(L, -1);
-    lua_pop(L, 1);
+  } else if (lua_type(L, arg) == LUA_TNUMBER) {
+    fd = luaL_checkinteger(L, arg);
+  } else if (lua_istable(L, arg) || lua_isuserdata(L, arg)) {
+    fd = ask_for_fd(L, arg);
   } else {
-    luaL_typeerror(L, arg, "descriptor, file or object with getfd");
+    return luaL_typeerror(L, arg, "descriptor, file or object with getfd");
   }
-  luaL_argcheck(L, fd >= 0 && fd <= 1 << 20, arg, "not an open descriptor");
-  luaL_argcheck(L, fcntl((int)fd, F_GETFD) != -1, arg, "not an open descriptor");
+  luaL_argcheck(L, fd >= 0 && fd <= 1 << 20 && fcntl((int)fd, F_GETFD) != -1, arg,
+                "not an open descriptor");
   return (int)fd;
 }
 

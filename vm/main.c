@@ -2,6 +2,7 @@
  * main.c: the command `moonlet`. It takes the command line of `lua`, runs the script in the main
  * greenlet, and has a few options of its own (see moonlet.1). The interactive mode is in repl.c.
  */
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +33,6 @@ struct command {
   struct options options;
   int argc;
   char **argv;
-  bool open; /* the runtime is there, to be closed */
 };
 
 static const char help_text[] =
@@ -175,9 +175,20 @@ static void read_options(struct options *o, int argc, char **argv) {
   o->script = i < argc ? i : argc;
 }
 
-/* ---- Moonlet's own options ---- */
+/* ---- Moonlet's own options, in Lua ---- */
 
-static const char stats_key = 0; /* its address is the registry key of what stats_code returns */
+static const char monkey_code[] =
+    "local ok, monkey = pcall(require, 'moonlet.monkey')\n"
+    "if not ok then error('--monkey: ' .. tostring(monkey), 0) end\n"
+    "for name in string.gmatch(..., '[^,]+') do\n"
+    "  local patch = monkey['patch_' .. name]\n"
+    "  if not patch then error('--monkey: there is no \"' .. name .. '\" to patch', 0) end\n"
+    "  patch()\n"
+    "end\n";
+
+static const char watchdog_code[] = "local moonlet = require 'moonlet'\n"
+                                    "moonlet.watchdog(...)\n"
+                                    "moonlet.signal('SIGUSR1', moonlet.run_info)\n";
 
 /* Keeps what it needs in locals, since a script may replace every global. */
 static const char stats_code[] =
@@ -194,51 +205,31 @@ static const char stats_code[] =
     "function os.exit(...) print_stats() return exit(...) end\n"
     "return print_stats\n";
 
-static void set_up_stats(lua_State *L) {
-  if (luaL_loadbuffer(L, stats_code, strlen(stats_code), "=--stats") != LUA_OK)
+static const char stats_key = 0; /* its address is the registry key of print_stats */
+
+static void load(lua_State *L, const char *code, const char *name) {
+  if (luaL_loadbuffer(L, code, strlen(code), name) != LUA_OK)
     lua_error(L);
-  lua_call(L, 0, 1);
-  lua_rawsetp(L, LUA_REGISTRYINDEX, &stats_key);
-}
-
-static void set_up_watchdog(lua_State *L, double seconds) {
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "moonlet");
-  lua_call(L, 1, 1);
-  lua_getfield(L, -1, "watchdog");
-  lua_pushnumber(L, seconds);
-  lua_call(L, 1, 0);
-}
-
-/* Call patch_NAME of moonlet.monkey for each name in the list. */
-static void patch(lua_State *L, const char *list) {
-  lua_settop(L, 0);
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "moonlet.monkey");
-  if (lua_pcall(L, 1, 1, 0) != LUA_OK)
-    luaL_error(L, "--monkey: %s", lua_tostring(L, -1));
-  while (*list != '\0') {
-    size_t length = strcspn(list, ",");
-    const char *name = lua_pushlstring(L, list, length);
-    lua_pushfstring(L, "patch_%s", name);
-    if (lua_gettable(L, 1) != LUA_TFUNCTION)
-      luaL_error(L, "--monkey: there is no '%s' to patch", name);
-    lua_call(L, 0, 0);
-    lua_settop(L, 1);
-    list += length;
-    list += *list == ',';
-  }
 }
 
 /* Runs protected, before anything of the user's does. */
 static int set_up(lua_State *L) {
   const struct options *o = lua_touserdata(L, 1);
-  if (o->stats)
-    set_up_stats(L);
-  if (o->watchdog > 0)
-    set_up_watchdog(L, o->watchdog);
-  if (o->monkey)
-    patch(L, o->monkey);
+  if (o->stats) {
+    load(L, stats_code, "=--stats");
+    lua_call(L, 0, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &stats_key);
+  }
+  if (o->watchdog > 0) {
+    load(L, watchdog_code, "=--watchdog");
+    lua_pushnumber(L, o->watchdog);
+    lua_call(L, 1, 0);
+  }
+  if (o->monkey) {
+    load(L, monkey_code, "=--monkey");
+    lua_pushstring(L, o->monkey);
+    lua_call(L, 1, 0);
+  }
   return 0;
 }
 
@@ -360,7 +351,6 @@ static int run_command(lua_State *L) {
   set_arg(L, c);
   if (moonlet_open(L, NULL) != LUA_OK)
     return lua_error(L);
-  c->open = true;
   hub_catch_sigint(L);
   lua_pushcfunction(L, set_up);
   lua_pushlightuserdata(L, &c->options);
@@ -370,16 +360,16 @@ static int run_command(lua_State *L) {
   return 1;
 }
 
-/* The end of the program is the end of all greenlets; the counters still see those that ran. */
-static int shut_down(lua_State *L) {
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &stats_key) == LUA_TFUNCTION)
-    lua_call(L, 0, 0);
-  moonlet_close(L);
-  return 0;
+/* A standard stream that is closed must not come to stand for one of the runtime's descriptors. */
+static void fill_standard_streams(void) {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+    if (fcntl(fd, F_GETFD) < 0)
+      open("/dev/null", O_RDWR); /* the lowest free descriptor is fd */
 }
 
 int main(int argc, char **argv) {
   struct command c = {.argc = argc, .argv = argv};
+  fill_standard_streams();
   read_options(&c.options, argc, argv);
   lua_State *L = luaL_newstate();
   if (!L) {
@@ -389,10 +379,9 @@ int main(int argc, char **argv) {
   lua_pushcfunction(L, run_command);
   lua_pushlightuserdata(L, &c);
   bool ok = succeeded(L, lua_pcall(L, 1, 1, 0)) && lua_toboolean(L, -1);
-  if (c.open) {
-    lua_pushcfunction(L, shut_down);
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &stats_key) == LUA_TFUNCTION)
     ok = succeeded(L, lua_pcall(L, 0, 0, 0)) && ok;
-  }
+  moonlet_close(L); /* the end of the program is the end of all greenlets */
   lua_close(L);
   return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -7,9 +7,17 @@
 MOONLET_API int luaopen_moonlet_class(lua_State *L);
 MOONLET_API int luaopen_moonlet_event(lua_State *L);
 MOONLET_API int luaopen_moonlet_select(lua_State *L);
+MOONLET_API int luaopen_moonlet_local(lua_State *L);
+MOONLET_API int luaopen_moonlet_lock(lua_State *L);
+MOONLET_API int luaopen_moonlet_queue(lua_State *L);
+MOONLET_API int luaopen_moonlet_testing_core(lua_State *L);
 
 const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
                                     {"moonlet.class", luaopen_moonlet_class},
                                     {"moonlet.event", luaopen_moonlet_event},
                                     {"moonlet.select", luaopen_moonlet_select},
+                                    {"moonlet.local", luaopen_moonlet_local},
+                                    {"moonlet.lock", luaopen_moonlet_lock},
+                                    {"moonlet.queue", luaopen_moonlet_queue},
+                                    {"moonlet.testing.core", luaopen_moonlet_testing_core},
                                     {NULL, NULL}};

@@ -5,7 +5,6 @@
 #include "repl.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,7 +47,6 @@ enum { INDEX_CHAIN_LIMIT = 10, HISTORY_LINES = 1000 };
 /* ---- Completion of globals, fields and methods, which calls no metamethod ---- */
 
 static lua_State *completion_state;
-static int completion_top;
 
 /* Replace the value on top by its __index; false when it has none, or after too many. */
 static bool go_to_index(lua_State *L, int hops) {
@@ -105,18 +103,18 @@ static int list_matches(lua_State *L) {
 
 /* For readline, which frees what it gets: the first match (state 0), the next ones, NULL. */
 static char *next_match(const char *text, int state) {
-  static lua_Integer index;
+  static int index, top;
   lua_State *L = completion_state;
   if (state == 0) {
     index = 0;
-    completion_top = lua_gettop(L);
+    top = lua_gettop(L);
     lua_pushcfunction(L, list_matches);
     lua_pushstring(L, text);
     lua_pcall(L, 1, 1, 0);
   }
   bool found = lua_istable(L, -1) && lua_rawgeti(L, -1, ++index) == LUA_TSTRING;
   char *match = found ? strdup(lua_tostring(L, -1)) : NULL;
-  lua_settop(L, match ? -2 : completion_top);
+  lua_settop(L, match ? -2 : top);
   return match;
 }
 
@@ -129,7 +127,7 @@ static char **complete(const char *text, int start, int end) {
 
 /* ---- History, in a file that gets each line at once: the program may end at any line ---- */
 
-static char history_file[PATH_MAX];
+static char history_file[4096];
 
 static void open_history(const char *home) {
   stifle_history(HISTORY_LINES);
@@ -148,8 +146,6 @@ static void remember(const char *line) {
   if (history_file[0] != '\0')
     append_history(1, history_file);
 }
-
-/* ---- The editor ---- */
 
 static bool editing; /* readline holds the terminal */
 static char *edited;
@@ -189,6 +185,8 @@ static bool edit_line(lua_State *L, const char *prompt) {
 static void drop_line(void) {
   if (!editing)
     return;
+  rl_point = rl_end; /* leave the terminal below the line */
+  rl_redisplay();
   rl_free_line_state();
   rl_callback_sigcleanup();
   rl_callback_handler_remove();

@@ -34,26 +34,24 @@ static int print_failure(lua_State *L) {
   return 0;
 }
 
-void report_failure(lua_State *L, int index) {
-  luaL_checkstack(L, 8, NULL);
-  bool handled = lua_rawgetp(L, LUA_REGISTRYINDEX, &handler_key) == LUA_TFUNCTION &&
-                 !hub_find(L)->closing;
-  if (!handled)
-    lua_pop(L, 1), lua_pushcfunction(L, print_failure);
-  lua_pushvalue(L, index);
-  lua_getiuservalue(L, index, UV_OUTCOME);
-  greenlet_get_private(L, index, &greenlet_key_traceback);
-  if (handled)
-    greenlet_spawn(L, 3, 0, false);
-  else if (lua_pcall(L, 3, 0, 0) == LUA_OK)
-    return;
+bool report_push_handler(lua_State *L) {
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &handler_key) == LUA_TFUNCTION)
+    return true;
   lua_pop(L, 1);
+  return false;
+}
+
+void report_print(lua_State *L) {
+  lua_pushcfunction(L, print_failure);
+  lua_insert(L, -4);
+  if (lua_pcall(L, 3, 0, 0) != LUA_OK)
+    lua_pop(L, 1);
 }
 
 /***
- * moonlet.set_error_handler(f): f(greenlet, err, traceback) is called, in a greenlet of its
- * own, for each error that ends a greenlet; nil: print to stderr again.  Returns the
- * function that was set before.
+ * moonlet.set_error_handler(f): f(greenlet, err, traceback) is called for each error that
+ * ends a greenlet, as the last thing this greenlet does; nil: print to stderr again.
+ * Returns the function that was set before.  Source: gevent's Hub.handle_error.
  */
 static int l_set_error_handler(lua_State *L) {
   if (!lua_isnoneornil(L, 1))
@@ -97,19 +95,20 @@ static void push_state(lua_State *L, const struct greenlet *g) {
   }
 }
 
-/* Adds one greenlet's line to the buffer, and its traceback if asked for. */
-static void add_greenlet(luaL_Buffer *buffer, lua_State *L, struct greenlet *g, bool traceback) {
+/* Adds one greenlet's line to the buffer, and the traceback of `at` unless that is NULL. */
+static void add_greenlet(luaL_Buffer *buffer, lua_State *L, struct greenlet *g, lua_State *at) {
   greenlet_push(L, g);
-  luaL_tolstring(L, -1, NULL);
+  const char *greenlet = luaL_tolstring(L, 1, NULL);
   push_state(L, g);
-  lua_getfield(L, -3, "parent");
-  if (lua_isnil(L, -1))
-    lua_pushfstring(L, "%s %s\n", lua_tostring(L, -3), lua_tostring(L, -2));
-  else
-    lua_pushfstring(L, "%s %s (spawned by %s)\n", lua_tostring(L, -3), lua_tostring(L, -2),
-                    (lua_getfield(L, -1, "name"), lua_tostring(L, -1)));
-  lua_State *at = g->state == GREENLET_RUNNING ? L : g->blocked;
-  if (traceback && at) {
+  const char *state = lua_tostring(L, 3);
+  lua_pushliteral(L, "");
+  if (lua_getfield(L, 1, "parent") != LUA_TNIL) {
+    lua_getfield(L, -1, "name");
+    lua_pushfstring(L, " (spawned by %s)", lua_tostring(L, -1));
+    lua_replace(L, 4);
+  }
+  lua_pushfstring(L, "%s %s%s\n", greenlet, state, lua_tostring(L, 4));
+  if (at) {
     luaL_traceback(L, at, NULL, 0);
     lua_pushfstring(L, "%s%s\n", lua_tostring(L, -2), lua_tostring(L, -1));
   }
@@ -123,10 +122,10 @@ static void push_greenlets(lua_State *L, struct hub *hub, bool tracebacks) {
   luaL_Buffer buffer;
   lua_State *scratch = lua_newthread(L);
   luaL_buffinit(L, &buffer);
-  add_greenlet(&buffer, scratch, hub->main, tracebacks);
-  lua_settop(scratch, 0);
-  list_each(it, &hub->greenlets) {
-    add_greenlet(&buffer, scratch, container_of(it, struct greenlet, alive), tracebacks);
+  for (struct link *it = NULL; it != &hub->greenlets; it = it ? it->next : hub->greenlets.next) {
+    struct greenlet *g = it ? container_of(it, struct greenlet, alive) : hub->main;
+    lua_State *at = g->state == GREENLET_RUNNING ? L : g->blocked;
+    add_greenlet(&buffer, scratch, g, tracebacks ? at : NULL);
     lua_settop(scratch, 0);
   }
   luaL_pushresult(&buffer);

@@ -6,8 +6,11 @@
 
 #include "hub.h"
 
-/* The Greenlet at `index` has failed: calls the error handler, or prints to stderr. */
-void report_failure(lua_State *L, int index);
+/* Prints a Greenlet, an error and its traceback (on top of the stack, popped) to stderr. */
+void report_print(lua_State *L);
+
+/* Pushes the user's error handler, if there is one. */
+bool report_push_handler(lua_State *L);
 
 /* Pushes one line a greenlet: its name, state, and what it waits for. */
 void report_push_waiting(lua_State *L, struct hub *hub);

@@ -20,16 +20,15 @@ static void on_alarm(struct ev_loop *loop, ev_timer *watcher, int revents) {
   (void)loop, (void)watcher, (void)revents; /* whoever polls looks at the timers afterwards */
 }
 
-/* The hub's own thread, with its two tables at the bottom. */
+/* The hub's own thread, and its tables. */
 static void make_thread(lua_State *L, struct hub *hub) {
   hub->L = lua_newthread(L);
   lua_rawsetp(L, LUA_REGISTRYINDEX, hub);
   luaL_checkstack(hub->L, 64, NULL);
   lua_newtable(hub->L);
-  lua_newtable(hub->L);
   lua_pushvalue(hub->L, HUB_ANCHORS);
   hub->anchors = luaL_ref(hub->L, LUA_REGISTRYINDEX);
-  lua_pushvalue(hub->L, HUB_THREADS);
+  lua_newtable(hub->L);
   hub->threads = luaL_ref(hub->L, LUA_REGISTRYINDEX);
 }
 

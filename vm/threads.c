@@ -2,7 +2,7 @@
 #define _GNU_SOURCE
 #include "threads.h"
 
-#include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -16,7 +16,8 @@ struct threads {
   pthread_cond_t left;   /* the last thread has left */
   struct link jobs;      /* not begun */
   int max, count, idle;
-  int queued; /* in `jobs` */
+  double patience; /* seconds */
+  int queued;      /* in `jobs` */
   bool closing;
   bool departed; /* `leaver` has left and is not joined yet */
   pthread_t leaver;
@@ -25,12 +26,19 @@ struct threads {
 
 /* ---- in the threads ---- */
 
+static struct timespec time_in(double seconds) {
+  struct timespec ts;
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  long nanoseconds = ts.tv_nsec + (long)((seconds - floor(seconds)) * 1e9);
+  ts.tv_sec += (time_t)seconds + nanoseconds / 1000000000;
+  ts.tv_nsec = nanoseconds % 1000000000;
+  return ts;
+}
+
 /* Waits for a job; NULL: there was none for so long, or there will be none. */
 static struct job *next_job(struct threads *threads) {
-  struct timespec limit;
+  struct timespec limit = time_in(threads->patience);
   int status = 0;
-  clock_gettime(CLOCK_MONOTONIC, &limit);
-  limit.tv_sec += THREADS_LINGER;
   while (list_empty(&threads->jobs) && !threads->closing && status == 0) {
     threads->idle++;
     status = pthread_cond_timedwait(&threads->wanted, &threads->lock, &limit);
@@ -85,9 +93,9 @@ static int start_thread(struct threads *threads) {
 
 /* ---- in the owner's thread ---- */
 
-static void set_up(struct threads *threads, int max) {
+static void set_up(struct threads *threads, int max, double patience) {
   pthread_condattr_t clock;
-  *threads = (struct threads){.max = max, .process = getpid()};
+  *threads = (struct threads){.max = max, .patience = patience, .process = getpid()};
   pthread_mutex_init(&threads->lock, NULL);
   pthread_condattr_init(&clock);
   pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
@@ -97,17 +105,17 @@ static void set_up(struct threads *threads, int max) {
   list_init(&threads->jobs);
 }
 
-struct threads *threads_new(int max) {
+struct threads *threads_new(int max, double patience) {
   struct threads *threads = malloc(sizeof *threads);
   if (threads)
-    set_up(threads, max);
+    set_up(threads, max, patience);
   return threads;
 }
 
 /* Threads stay behind in the parent at a fork, and with them their jobs. */
 static void check_process(struct threads *threads) {
   if (threads->process != getpid())
-    set_up(threads, threads->max);
+    set_up(threads, threads->max, threads->patience);
 }
 
 int threads_do(struct threads *threads, struct job *job) {

@@ -2,15 +2,12 @@
  * threads.h: a few threads that do jobs in the order in which they came.
  *
  * A thread starts when there are more jobs than idle threads, up to a limit, and leaves
- * after some seconds without work.  No thread here ever touches Lua or the hub.
+ * after a time without work.  No thread here ever touches Lua or the hub.
  */
 #ifndef MOONLET_THREADS_H
 #define MOONLET_THREADS_H
 
 #include "list.h"
-
-#define THREADS_MAX 10
-#define THREADS_LINGER 5 /* seconds */
 
 /* Something to do; it must stay until `work` has ended, and may be gone afterwards. */
 struct job {
@@ -20,8 +17,9 @@ struct job {
 
 struct threads;
 
-/* A pool of at most `max` threads, none of which is there yet; NULL: out of memory. */
-struct threads *threads_new(int max);
+/* A pool of at most `max` threads, which are idle for so many seconds before they leave.
+   None is there yet.  NULL: out of memory. */
+struct threads *threads_new(int max, double patience);
 
 /* Has a thread do the job; 0, or an errno when there is no thread and none can be made. */
 int threads_do(struct threads *threads, struct job *job);

@@ -210,8 +210,9 @@ void wait_turn_here(lua_State *L, const struct wait_kind *kind) {
 double wait_limit(lua_State *L, int arg) {
   if (lua_isnoneornil(L, arg))
     return NO_LIMIT;
-  if (lua_type(L, arg) == LUA_TNUMBER) {
-    double seconds = lua_tonumber(L, arg);
+  int is_number;
+  double seconds = lua_tonumberx(L, arg, &is_number);
+  if (is_number) {
     luaL_argcheck(L, seconds == seconds, arg, "timeout is not a number");
     return seconds < NO_LIMIT ? seconds : DBL_MAX;
   }

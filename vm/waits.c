@@ -75,8 +75,8 @@ static void add(lua_State *L, struct hub *hub, struct watch *watch, int index) {
   while (kind && !kind->watch)
     kind = kind->base;
   if (!kind)
-    luaL_error(L, "bad argument #1 (object %d of the list cannot be waited for: %s)", index,
-               luaL_typename(L, -1));
+    luaL_argerror(L, 1, lua_pushfstring(L, "element %d is a %s, which cannot be waited for", index,
+                                        luaL_typename(L, -1)));
   struct watched *entry = &watch->entries[index - 1];
   *entry = (struct watched){
       .waiter = {.notify = notify}, .watch = watch, .index = index, .passes = kind->watch_passes};
@@ -292,7 +292,7 @@ static int l_killall(lua_State *L) {
   for (int i = 1; i <= count; i++) {
     lua_geti(L, 1, i);
     if (!class_test(L, -1, &greenlet_kind))
-      return luaL_error(L, "bad argument #1 to 'killall' (element %d is no Greenlet)", i);
+      return luaL_argerror(L, 1, lua_pushfstring(L, "element %d is no Greenlet", i));
     lua_pop(L, 1);
   }
   for (int i = 1; i <= count; i++) {

@@ -42,7 +42,8 @@ end
 
 local function socket_pair()
   local listener = assert(socket.bind("127.0.0.1", 0))
-  local near = assert(socket.connect(listener:getsockname()))
+  local host, port = listener:getsockname()
+  local near = assert(socket.connect(host, port))
   local far = assert(listener:accept())
   listener:close()
   far:settimeout(0)

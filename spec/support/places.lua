@@ -176,8 +176,9 @@ add("__close run by coroutine.close", function(wait)
 end)
 
 add("__tostring called by string.format", function(wait)
+  local first = once(wait)
   local t = object { __tostring = function()
-    wait()
+    first()
     return "text"
   end }
   assert(("%s!"):format(t) == "text!")
@@ -315,6 +316,7 @@ add("a coroutine.resume'd coroutine", function(wait)
   end)
   local ok, err = coroutine.resume(co, "v")
   if not ok then
+    coroutine.close(co)
     error(err, 0)
   end
   assert(err == "v" and coroutine.status(co) == "suspended")

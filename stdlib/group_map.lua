@@ -1,0 +1,189 @@
+--- map, imap and imap_unordered of groups (gevent.pool's IMap).
+--
+-- A feeder greenlet takes items from the list and spawns a worker in the group for each. A
+-- worker that ends is put into a queue of arrivals, from which the consumer takes the results.
+
+local lock = require "moonlet.lock"
+local moonlet = require "moonlet"
+local queue = require "moonlet.queue"
+
+-- An iterator over an array, or the iterator given.
+local function iterate(list)
+  if type(list) ~= "table" then
+    return list
+  end
+  local i, n = 0, list.n or #list
+  return function()
+    i = i + 1
+    if i <= n then
+      return list[i], true
+    end
+  end
+end
+
+local Mapping = {}
+Mapping.__index = Mapping
+
+-- What the feeder does. The number of arrivals to expect is known when it ends.
+local function feed(self, group, f, list)
+  local index = 0
+  local arrivals, window = self.arrivals, self.window
+  local finish <close> = setmetatable({}, { __close = function(_, err)
+    if err ~= nil and not (type(err) == "table" and err.is and err:is(moonlet.GreenletExit)) then
+      index = index + 1
+      arrivals:put({ index = index, failed = true, err = err })
+    end
+    self.total = index
+    arrivals:put({ final = true })
+  end })
+  local next_item = iterate(list)
+  while true do
+    if window then
+      window:acquire()
+    end
+    local item, more = next_item()
+    if item == nil and not more then
+      return finish
+    end
+    local number = index + 1
+    local worker = group:spawn(f, item)
+    index = number
+    worker:rawlink(function()
+      arrivals:put({ index = number, worker = worker })
+    end)
+  end
+end
+
+-- Feeds in a greenlet whose failure is the consumer's to raise.
+local function start(group, f, list, maxsize, ordered)
+  local self = setmetatable({
+    arrivals = queue.Queue(),
+    window = maxsize and lock.Semaphore(maxsize) or nil,
+    ordered = ordered,
+    waiting = {},
+    taken = 0,
+  }, Mapping)
+  self.feeder = moonlet.spawn(function()
+    moonlet.try(feed, self, group, f, list)
+  end)
+  group._feeders[self.feeder] = true
+  return self
+end
+
+-- The arrival that is next, or nil when there are no more.
+function Mapping:next_arrival()
+  while self.taken ~= self.total do
+    local arrival = self.ordered and self.waiting[self.taken + 1]
+    if arrival then
+      self.waiting[self.taken + 1] = nil
+      return arrival
+    end
+    arrival = self.arrivals:get()
+    if not arrival.final then
+      if not self.ordered then
+        return arrival
+      end
+      self.waiting[arrival.index] = arrival
+    end
+  end
+  return nil
+end
+
+-- true and the results of the next worker; false when there are no more; raises its error.
+function Mapping:take()
+  local arrival = self:next_arrival()
+  if not arrival then
+    return false
+  end
+  self.taken = self.taken + 1
+  if self.window then
+    self.window:release()
+  end
+  if arrival.failed then
+    error(arrival.err, 0)
+  end
+  return true, arrival.worker:get()
+end
+
+local function results(more, ...)
+  if more then
+    return ...
+  end
+end
+
+-- For a generic for: the iterator, and a closing value that stops the feeder at a break.
+local function iterator(self)
+  return function()
+    return results(self:take())
+  end, nil, nil, setmetatable({}, { __close = function()
+    moonlet.kill(self.feeder)
+  end })
+end
+
+return function(Group, bad_argument, is_callable)
+  local function check(name, f, list, maxsize)
+    if not is_callable(f) then
+      bad_argument(1, name, "function", f)
+    elseif type(list) ~= "table" and not is_callable(list) then
+      bad_argument(2, name, "table or iterator", list)
+    elseif maxsize ~= nil and (math.type(maxsize) ~= "integer" or maxsize < 1) then
+      bad_argument(3, name, "positive integer", maxsize)
+    end
+  end
+
+  --- f over the items of a list; the first results, in the list's order.
+  -- The first failure in that order is raised; the other workers run on.
+  ---@param f function
+  ---@param list table|function an array, or an iterator
+  ---@return table results with their number in `n`
+  function Group:map(f, list)
+    check("map", f, list)
+    local mapping, list_of_results, n = start(self, f, list, nil, true), {}, 0
+    local function add(more, result)
+      if more then
+        n = n + 1
+        list_of_results[n] = result
+      end
+      return more
+    end
+    while add(mapping:take()) do end
+    list_of_results.n = n
+    return list_of_results
+  end
+
+  --- The same without waiting.
+  ---@param f function
+  ---@param list table|function
+  ---@param callback? function called with the list of results, unless one fails
+  ---@return moonlet.Greenlet whose value is that list
+  function Group:map_async(f, list, callback)
+    check("map_async", f, list)
+    local greenlet = moonlet.spawn(self.map, self, f, list)
+    if callback then
+      greenlet:link_value(function(ended)
+        callback(ended.value)
+      end)
+    end
+    return greenlet
+  end
+
+  --- Iterates over f's results in the order of the list; work starts at the call.
+  -- An error of f is raised by the iterator, which goes on with the next result afterwards.
+  -- A result of nil ends a generic for loop.
+  ---@param f function
+  ---@param list table|function
+  ---@param maxsize? integer how many results there may be ahead of the consumer
+  function Group:imap(f, list, maxsize)
+    check("imap", f, list, maxsize)
+    return iterator(start(self, f, list, maxsize, true))
+  end
+
+  --- The same in the order in which the results come.
+  ---@param f function
+  ---@param list table|function
+  ---@param maxsize? integer
+  function Group:imap_unordered(f, list, maxsize)
+    check("imap_unordered", f, list, maxsize)
+    return iterator(start(self, f, list, maxsize, false))
+  end
+end

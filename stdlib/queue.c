@@ -1,0 +1,629 @@
+/* queue.c: moonlet.queue, and its classes Queue, LifoQueue and JoinableQueue (see queue.h). */
+#include "queue.h"
+
+#include <limits.h>
+#include <string.h>
+
+#include "hub.h"
+
+MOONLET_API int luaopen_moonlet_queue(lua_State *L);
+
+#define FIRST_CAPACITY 8
+#define KEPT_CAPACITY 1024 /* slots that an empty queue keeps for later */
+
+static const struct class_kind lifo_kind, joinable_kind;
+
+static struct queue *check(lua_State *L) { return class_check(L, 1, &queue_kind); }
+
+/* ---- markers ---- */
+
+static const char *const marker_names[] = {[QUEUE_EMPTY] = "Empty",
+                                           [QUEUE_FULL] = "Full",
+                                           [QUEUE_SHUT_DOWN] = "ShutDown",
+                                           [QUEUE_STOP_ITERATION] = "StopIteration"};
+
+static int l_marker_tostring(lua_State *L) {
+  luaL_getmetafield(L, 1, "__name");
+  return 1;
+}
+
+/* A marker is an empty userdata, made once, in the registry under its name's address. */
+static void push_marker(lua_State *L, enum queue_marker marker) {
+  if (likely(lua_rawgetp(L, LUA_REGISTRYINDEX, &marker_names[marker]) == LUA_TUSERDATA))
+    return;
+  lua_pop(L, 1);
+  lua_newuserdatauv(L, 0, 0);
+  lua_createtable(L, 0, 2);
+  lua_pushfstring(L, "queue.%s", marker_names[marker]);
+  lua_setfield(L, -2, "__name");
+  lua_pushcfunction(L, l_marker_tostring);
+  lua_setfield(L, -2, "__tostring");
+  lua_setmetatable(L, -2);
+  lua_pushvalue(L, -1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &marker_names[marker]);
+}
+
+int queue_fail(lua_State *L, enum queue_marker marker) {
+  lua_pushnil(L);
+  push_marker(L, marker);
+  return 2;
+}
+
+void queue_hide_stop(lua_State *L) {
+  if (lua_type(L, -1) != LUA_TUSERDATA)
+    return;
+  push_marker(L, QUEUE_STOP_ITERATION);
+  bool stop = lua_rawequal(L, -1, -2);
+  lua_pop(L, 1);
+  if (stop) {
+    lua_pushnil(L);
+    lua_replace(L, -2);
+  }
+}
+
+/* ---- slots ---- */
+
+static int ring_slot(const struct queue *q, lua_Integer position) {
+  return (int)((q->first + position) & (q->capacity - 1)) + 1;
+}
+
+/* Slots are filled with false, so that the table never grows by itself. */
+static void push_slots(lua_State *L, int capacity) {
+  lua_createtable(L, capacity, 0);
+  for (int i = 1; i <= capacity; i++) {
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, -2, i);
+  }
+}
+
+static struct queue_node *push_nodes(lua_State *L, int capacity) {
+  return lua_newuserdatauv(L, ((size_t)capacity + 1) * sizeof(struct queue_node), 0);
+}
+
+static void copy_nodes(struct queue_node *to, const struct queue *q) {
+  if (q->capacity)
+    memcpy(to, q->nodes, ((size_t)q->capacity + 1) * sizeof *to);
+  else
+    to[0] = (struct queue_node){0};
+}
+
+/* Replaces the table, with items in order from slot 1 (where those of a tree are already). */
+void queue_grow(lua_State *L, struct queue *q) {
+  int old = q->capacity, capacity = old ? old * 2 : FIRST_CAPACITY, top = lua_gettop(L);
+  if (old > INT_MAX / 2)
+    luaL_error(L, "too many items in a queue");
+  push_slots(L, capacity);
+  struct queue_node *nodes = q->order->tree ? push_nodes(L, capacity) : NULL;
+  if (q->capacity == old) {
+    if (nodes) {
+      copy_nodes(nodes, q);
+      q->nodes = nodes;
+      lua_setiuservalue(L, 1, UV_NODES);
+    }
+    lua_getiuservalue(L, 1, UV_ITEMS);
+    lua_Integer used = nodes ? old : q->count;
+    for (lua_Integer i = 0; i < used; i++) {
+      lua_rawgeti(L, -1, nodes ? i + 1 : ring_slot(q, i));
+      lua_rawseti(L, top + 1, i + 1);
+    }
+    lua_pushvalue(L, top + 1);
+    lua_setiuservalue(L, 1, UV_ITEMS);
+    q->capacity = capacity;
+    if (!nodes)
+      q->first = 0;
+    q->version++;
+  }
+  lua_settop(L, top);
+}
+
+/* Throws away all items, and the slots with them.  Allocates nothing. */
+static void clear(lua_State *L, struct queue *q) {
+  lua_pushnil(L);
+  lua_setiuservalue(L, 1, UV_ITEMS);
+  q->count = 0;
+  q->capacity = q->first = q->free = 0;
+  q->version++;
+}
+
+/* ---- the order of a ring ---- */
+
+static bool add_last(lua_State *L, struct queue *q, int item) {
+  if (unlikely(q->count == q->capacity))
+    return queue_grow(L, q), false;
+  lua_getiuservalue(L, 1, UV_ITEMS);
+  lua_pushvalue(L, item);
+  lua_rawseti(L, -2, ring_slot(q, q->count));
+  lua_pop(L, 1);
+  return true;
+}
+
+static int oldest(const struct queue *q) { return q->first + 1; }
+
+static void remove_oldest(struct queue *q) { q->first = ring_slot(q, 1) - 1; }
+
+static int latest(const struct queue *q) { return ring_slot(q, q->count - 1); }
+
+static void remove_latest(struct queue *q) { (void)q; }
+
+static const struct queue_order first_first = {
+    .next = oldest, .remove = remove_oldest, .add = add_last};
+
+static const struct queue_order last_first = {
+    .next = latest, .remove = remove_latest, .add = add_last};
+
+/* ---- items in and out; the queue is at 1 ---- */
+
+/* Whoever waits for an item is told of one at a time, and takes it when it runs. */
+static void added(struct queue *q) {
+  q->count++;
+  q->unfinished++;
+  q->version++;
+  if (!list_empty(&q->getters))
+    wait_notify(&q->getters);
+}
+
+static void push_next(lua_State *L, const struct queue *q) {
+  lua_getiuservalue(L, 1, UV_ITEMS);
+  lua_rawgeti(L, -1, q->order->next(q));
+}
+
+/* Pushes the next item, which leaves the queue.  Allocates nothing. */
+static void take(lua_State *L, struct queue *q) {
+  int slot = q->order->next(q);
+  lua_getiuservalue(L, 1, UV_ITEMS);
+  lua_rawgeti(L, -1, slot);
+  lua_pushboolean(L, 0);
+  lua_rawseti(L, -3, slot);
+  q->order->remove(q);
+  q->count--;
+  q->version++;
+  if (unlikely(q->count == 0 && q->capacity > KEPT_CAPACITY))
+    clear(L, q);
+  if (!list_empty(&q->putters) && q->count < q->maxsize)
+    wait_notify(&q->putters);
+}
+
+/* A get or a peek without an item to return. */
+static int find_none(lua_State *L, const struct queue *q, bool timed_out) {
+  if (q->shut)
+    return queue_fail(L, QUEUE_SHUT_DOWN);
+  return timed_out ? queue_fail(L, QUEUE_EMPTY) : WAIT_AGAIN;
+}
+
+static inline int get(lua_State *L, struct queue *q, bool timed_out) {
+  if (unlikely(q->count == 0))
+    return find_none(L, q, timed_out);
+  take(L, q);
+  return 1;
+}
+
+static int get_step(lua_State *L, bool timed_out) {
+  return get(L, lua_touserdata(L, 1), timed_out);
+}
+
+static int peek(lua_State *L, const struct queue *q, bool timed_out) {
+  if (q->count == 0)
+    return find_none(L, q, timed_out);
+  push_next(L, q);
+  return 1;
+}
+
+/* The item that this one was woken for is still there for the next. */
+static int peek_step(lua_State *L, bool timed_out) {
+  struct queue *q = lua_touserdata(L, 1);
+  int results = peek(L, q, timed_out);
+  if (results == 1)
+    wait_notify(&q->getters);
+  return results;
+}
+
+static inline int put(lua_State *L, struct queue *q, bool timed_out) {
+  do {
+    if (unlikely(q->shut))
+      return queue_fail(L, QUEUE_SHUT_DOWN);
+    if (unlikely(q->count >= q->maxsize))
+      return timed_out ? queue_fail(L, QUEUE_FULL) : WAIT_AGAIN;
+  } while (unlikely(!q->order->add(L, q, 2)));
+  added(q);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static int put_step(lua_State *L, bool timed_out) {
+  return put(L, lua_touserdata(L, 1), timed_out);
+}
+
+/***
+ * Queue:put(item [, timeout]): puts an item in, waiting for room: true.
+ * Returns nil, queue.Full at the timeout and nil, queue.ShutDown after shutdown(); the item
+ * is not in then.  Putters are served first come, first served; but a caller that finds
+ * room does not wait.  nil cannot be put.  Source: gevent.queue.
+ */
+static int l_put(lua_State *L) {
+  static const struct wait_kind kind = {.name = "Queue:put", .step = put_step, .passes_on = true};
+  struct queue *q = check(L);
+  queue_check_item(L, 2);
+  double limit = wait_limit(L, 3);
+  int results = put(L, q, limit <= 0);
+  return likely(results != WAIT_AGAIN) ? results : wait_in(L, &q->putters, limit, &kind);
+}
+
+/*** Queue:put_nowait(item): put(item, 0). */
+static int l_put_nowait(lua_State *L) {
+  struct queue *q = check(L);
+  queue_check_item(L, 2);
+  return put(L, q, true);
+}
+
+/***
+ * Queue:get([timeout]): takes the next item, waiting for one.
+ * Returns nil, queue.Empty at the timeout; nil, queue.ShutDown once the queue is shut down
+ * and has no items left.  Getters are served as putters are.  Source: gevent.queue.
+ */
+static int l_get(lua_State *L) {
+  static const struct wait_kind kind = {.name = "Queue:get", .step = get_step, .passes_on = true};
+  struct queue *q = check(L);
+  double limit = wait_limit(L, 2);
+  int results = get(L, q, limit <= 0);
+  return likely(results != WAIT_AGAIN) ? results : wait_in(L, &q->getters, limit, &kind);
+}
+
+/*** Queue:get_nowait(): get(0). */
+static int l_get_nowait(lua_State *L) { return get(L, check(L), true); }
+
+/*** Queue:peek([timeout]): the item that a get would return, which it leaves there. */
+static int l_peek(lua_State *L) {
+  static const struct wait_kind kind = {.name = "Queue:peek", .step = peek_step, .passes_on = true};
+  struct queue *q = check(L);
+  double limit = wait_limit(L, 2);
+  int results = peek(L, q, limit <= 0);
+  return results != WAIT_AGAIN ? results : wait_in(L, &q->getters, limit, &kind);
+}
+
+/*** Queue:peek_nowait(): peek(0). */
+static int l_peek_nowait(lua_State *L) { return peek(L, check(L), true); }
+
+static int iterate_step(lua_State *L, bool timed_out) {
+  int results = get_step(L, timed_out);
+  if (results == 1)
+    queue_hide_stop(L);
+  return results;
+}
+
+/***
+ * for item in queue do: gets items until it gets queue.StopIteration, or until the queue is
+ * shut down and has no items left.
+ */
+static int l_iterate(lua_State *L) {
+  static const struct wait_kind kind = {
+      .name = "Queue:get", .step = iterate_step, .passes_on = true};
+  struct queue *q = check(L);
+  lua_settop(L, 1);
+  return wait_for(L, &q->getters, 2, &kind);
+}
+
+/***
+ * Queue:shutdown([immediate]): from now on puts return nil, queue.ShutDown, those that
+ * wait too; and gets once there are no items left.  With immediate the items there are
+ * thrown away, and their tasks count as done.  Source: queue.Queue.shutdown of Python 3.13.
+ */
+static int l_shutdown(lua_State *L) {
+  struct queue *q = check(L);
+  q->shut = true;
+  if (lua_toboolean(L, 2)) {
+    q->unfinished -= q->unfinished < q->count ? q->unfinished : q->count;
+    clear(L, q);
+    if (q->unfinished == 0)
+      wait_notify_all(&q->joiners);
+  }
+  wait_notify_all(&q->getters);
+  wait_notify_all(&q->putters);
+  return 0;
+}
+
+/* ---- size ---- */
+
+/*** Queue:qsize(), #queue: how many items are in. */
+static int l_qsize(lua_State *L) {
+  lua_pushinteger(L, check(L)->count);
+  return 1;
+}
+
+/*** Queue:empty(): whether there is no item. */
+static int l_empty(lua_State *L) {
+  lua_pushboolean(L, check(L)->count == 0);
+  return 1;
+}
+
+/*** Queue:full(): whether there are as many items as maxsize, or more. */
+static int l_full(lua_State *L) {
+  const struct queue *q = check(L);
+  lua_pushboolean(L, q->count >= q->maxsize);
+  return 1;
+}
+
+/* The size at `arg`; 0 if it is none that a queue can have. */
+static lua_Integer to_maxsize(lua_State *L, int arg) {
+  if (lua_isnoneornil(L, arg))
+    return QUEUE_UNBOUNDED;
+  int is;
+  lua_Number size = lua_tonumberx(L, arg, &is);
+  lua_Integer whole = 0;
+  if (is && (size <= 0 || size >= (lua_Number)QUEUE_UNBOUNDED))
+    return QUEUE_UNBOUNDED;
+  return is && lua_numbertointeger(size, &whole) && (lua_Number)whole == size ? whole : 0;
+}
+
+static void get_maxsize(lua_State *L, void *object) {
+  const struct queue *q = object;
+  if (q->maxsize == QUEUE_UNBOUNDED)
+    lua_pushnil(L);
+  else
+    lua_pushinteger(L, q->maxsize);
+}
+
+/* Those who wait for room that there is now are let in. */
+static void set_maxsize(lua_State *L, void *object) {
+  struct queue *q = object;
+  lua_Integer maxsize = to_maxsize(L, 3);
+  if (maxsize == 0)
+    luaL_error(L, "maxsize must be an integer or nil");
+  q->maxsize = maxsize;
+  lua_Integer room = q->maxsize - q->count;
+  while (room-- > 0 && wait_notify(&q->putters))
+    ;
+}
+
+/* ---- making ---- */
+
+void queue_init(struct queue *q, const struct queue_order *order) {
+  q->order = order;
+  q->maxsize = QUEUE_UNBOUNDED;
+  list_init(&q->getters);
+  list_init(&q->putters);
+  list_init(&q->joiners);
+}
+
+static void init(lua_State *L, void *object) {
+  (void)L;
+  queue_init(object, &first_first);
+}
+
+static void init_lifo(lua_State *L, void *object) {
+  (void)L;
+  queue_init(object, &last_first);
+}
+
+void queue_construct(lua_State *L, struct queue *q) {
+  lua_Integer maxsize = to_maxsize(L, 2);
+  if (maxsize == 0)
+    class_typeerror(L, 2, "integer");
+  bool filled = !lua_isnoneornil(L, 3);
+  if (filled && !lua_istable(L, 3))
+    class_typeerror(L, 3, "table");
+  q->maxsize = maxsize;
+  lua_Integer count = filled ? luaL_len(L, 3) : 0;
+  for (lua_Integer i = 1; i <= count; i++) {
+    if (lua_geti(L, 3, i) == LUA_TNIL)
+      class_argerror(L, 3, lua_pushfstring(L, "item %I is nil", i));
+    while (!q->order->add(L, q, lua_gettop(L)))
+      ;
+    added(q);
+    lua_pop(L, 1);
+  }
+}
+
+/***
+ * Queue([maxsize [, items]]): items go through it from greenlet to greenlet, first in, first
+ * out.  With a maxsize (an integer; nil, 0 or less: none) put waits while so many are in.
+ * Items (an array) are in from the start, all of them even beyond maxsize.  The field
+ * maxsize may be set.  Source: gevent.queue.Queue.
+ */
+static int l_new(lua_State *L) {
+  queue_construct(L, check(L));
+  return 0;
+}
+
+/* Gives the object at `to` a table of its own with the fields of the queue. */
+static void copy_fields(lua_State *L, int to) {
+  if (lua_getiuservalue(L, 1, CLASS_FIELDS) == LUA_TTABLE) {
+    lua_newtable(L);
+    for (lua_pushnil(L); lua_next(L, -3);) {
+      lua_pushvalue(L, -2);
+      lua_insert(L, -2);
+      lua_rawset(L, -4);
+    }
+    lua_setiuservalue(L, to, CLASS_FIELDS);
+  }
+  lua_pop(L, 1);
+}
+
+/* The queue's own part; slots and nodes are ready at 3 and 4. */
+static void copy_items(lua_State *L, const struct queue *q, struct queue *copy) {
+  lua_getiuservalue(L, 1, UV_ITEMS);
+  for (int i = 1; i <= q->capacity; i++) {
+    lua_rawgeti(L, -1, i);
+    lua_rawseti(L, 3, i);
+  }
+  lua_settop(L, 4);
+  copy->count = copy->unfinished = q->count;
+  copy->maxsize = q->maxsize;
+  copy->capacity = q->capacity;
+  copy->first = q->first;
+  copy->free = q->free;
+  if (q->order->tree) {
+    copy->nodes = lua_touserdata(L, 4);
+    copy_nodes(copy->nodes, q);
+    lua_setiuservalue(L, 2, UV_NODES);
+    lua_getiuservalue(L, 1, UV_LESS);
+    lua_setiuservalue(L, 2, UV_LESS);
+  }
+  lua_settop(L, 3);
+  lua_setiuservalue(L, 2, UV_ITEMS);
+}
+
+/***
+ * Queue:copy(): a queue of the same class with the same items, maxsize and fields, for
+ * which nobody waits.
+ */
+static int l_copy(lua_State *L) {
+  const struct queue *q = check(L);
+  struct queue *copy;
+  uint64_t version;
+  do {
+    lua_settop(L, 1);
+    version = q->version;
+    copy = class_new(L, class_kind_of(L, 1));
+    push_slots(L, q->capacity);
+    push_nodes(L, q->order->tree ? q->capacity : 0);
+  } while (q->version != version);
+  copy_items(L, q, copy);
+  lua_getmetatable(L, 1);
+  lua_setmetatable(L, 2);
+  copy_fields(L, 2);
+  return 1;
+}
+
+/* ---- tostring ---- */
+
+void queue_describe_ring(lua_State *L, struct link *ring, const char *what) {
+  int count = 0;
+  list_each(it, ring) count++;
+  if (count == 0)
+    return;
+  lua_pushfstring(L, ", %d %s%s", count, what, count == 1 ? "" : "s");
+  lua_concat(L, 2);
+}
+
+/* "<Queue 3/10, 2 putters>", "<JoinableQueue 0, 1 getter, 5 unfinished>", "<Queue 0, shut down>" */
+static int l_tostring(lua_State *L) {
+  struct queue *q = check(L);
+  class_push_name(L, 1);
+  lua_pushfstring(L, "<%s %I", lua_tostring(L, -1), q->count);
+  if (q->maxsize != QUEUE_UNBOUNDED) {
+    lua_pushfstring(L, "/%I", q->maxsize);
+    lua_concat(L, 2);
+  }
+  queue_describe_ring(L, &q->getters, "getter");
+  queue_describe_ring(L, &q->putters, "putter");
+  if (class_test(L, 1, &joinable_kind)) {
+    lua_pushfstring(L, ", %I unfinished", q->unfinished);
+    lua_concat(L, 2);
+  }
+  lua_pushstring(L, q->shut ? ", shut down>" : ">");
+  lua_concat(L, 2);
+  return 1;
+}
+
+/* ---- JoinableQueue ---- */
+
+/***
+ * JoinableQueue:task_done(): the work for an item that was got is done.
+ * Raises if it is called more often than items were put.
+ */
+static int l_task_done(lua_State *L) {
+  struct queue *q = class_check(L, 1, &joinable_kind);
+  if (q->unfinished == 0)
+    return luaL_error(L, "task_done() called more often than items were put");
+  if (--q->unfinished == 0)
+    wait_notify_all(&q->joiners);
+  return 0;
+}
+
+/* Only the last task notifies: who waited for it need not look whether there are new ones. */
+static int join_step(lua_State *L, bool timed_out) {
+  lua_pushboolean(L, !timed_out);
+  return 1;
+}
+
+/***
+ * JoinableQueue:join([timeout]): waits until the work for all items put is done: true, or
+ * false at the timeout.  Source: gevent.queue.JoinableQueue.
+ */
+static int l_join(lua_State *L) {
+  static const struct wait_kind kind = {.name = "JoinableQueue:join", .step = join_step};
+  struct queue *q = class_check(L, 1, &joinable_kind);
+  double limit = wait_limit(L, 2);
+  return q->unfinished == 0 ? join_step(L, false) : wait_in(L, &q->joiners, limit, &kind);
+}
+
+static void get_unfinished(lua_State *L, void *object) {
+  const struct queue *q = object;
+  lua_pushinteger(L, q->unfinished);
+}
+
+/* ---- the classes ---- */
+
+/* For moonlet.wait: a get would return at once. */
+static struct link *watch(void *object) {
+  struct queue *q = object;
+  return q->count > 0 || q->shut ? NULL : &q->getters;
+}
+
+static const struct class_field fields[] = {{"maxsize", get_maxsize, set_maxsize},
+                                            {NULL, NULL, NULL}};
+
+static const luaL_Reg methods[] = {{"new", l_new},
+                                   {"put", l_put},
+                                   {"put_nowait", l_put_nowait},
+                                   {"get", l_get},
+                                   {"get_nowait", l_get_nowait},
+                                   {"peek", l_peek},
+                                   {"peek_nowait", l_peek_nowait},
+                                   {"qsize", l_qsize},
+                                   {"empty", l_empty},
+                                   {"full", l_full},
+                                   {"shutdown", l_shutdown},
+                                   {"copy", l_copy},
+                                   {"__call", l_iterate},
+                                   {"__len", l_qsize},
+                                   {"__tostring", l_tostring},
+                                   {NULL, NULL}};
+
+static const struct class_field joinable_fields[] = {{"unfinished_tasks", get_unfinished, NULL},
+                                                     {NULL, NULL, NULL}};
+
+static const luaL_Reg joinable_methods[] = {
+    {"task_done", l_task_done}, {"join", l_join}, {NULL, NULL}};
+
+const struct class_kind queue_kind = {.name = "Queue",
+                                      .size = sizeof(struct queue),
+                                      .values = UV_ITEMS - CLASS_FIELDS,
+                                      .init = init,
+                                      .methods = methods,
+                                      .fields = fields,
+                                      .watch = watch,
+                                      .watch_passes = true};
+
+static const struct class_kind lifo_kind = {.name = "LifoQueue",
+                                            .base = &queue_kind,
+                                            .size = sizeof(struct queue),
+                                            .values = UV_ITEMS - CLASS_FIELDS,
+                                            .init = init_lifo};
+
+static const struct class_kind joinable_kind = {.name = "JoinableQueue",
+                                                .base = &queue_kind,
+                                                .size = sizeof(struct queue),
+                                                .values = UV_ITEMS - CLASS_FIELDS,
+                                                .init = init,
+                                                .methods = joinable_methods,
+                                                .fields = joinable_fields};
+
+/* ---- the module ---- */
+
+int luaopen_moonlet_queue(lua_State *L) {
+  static const struct class_kind *const kinds[] = {&queue_kind, &lifo_kind, &queue_priority_kind,
+                                                   &joinable_kind, &queue_channel_kind};
+  luaL_requiref(L, "moonlet", luaopen_moonlet, 0);
+  lua_pop(L, 1);
+  lua_newtable(L);
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+    class_push(L, kinds[i]);
+    lua_setfield(L, -2, kinds[i]->name);
+  }
+  for (int marker = QUEUE_EMPTY; marker <= QUEUE_STOP_ITERATION; marker++) {
+    push_marker(L, marker);
+    lua_setfield(L, -2, marker_names[marker]);
+  }
+  return 1;
+}

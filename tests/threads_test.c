@@ -1,0 +1,170 @@
+/* sources: vm/threads.c */
+/* threads_test.c: the pool of threads for work that blocks. */
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "support.h"
+#include "threads.h"
+
+#define JOBS 40
+#define FOREVER 3600.
+
+struct task {
+  struct job job;
+  pthread_t thread;
+  int place; /* in the order of beginning */
+  atomic_bool ended;
+};
+
+static struct task tasks[JOBS];
+static atomic_int begun, at_work, most_at_work;
+static atomic_bool gate; /* closed: jobs wait for it */
+
+static void work(struct job *job) {
+  struct task *task = container_of(job, struct task, job);
+  task->place = atomic_fetch_add(&begun, 1);
+  task->thread = pthread_self();
+  int count = atomic_fetch_add(&at_work, 1) + 1, most = atomic_load(&most_at_work);
+  while (count > most && !atomic_compare_exchange_weak(&most_at_work, &most, count))
+    ;
+  while (atomic_load(&gate))
+    usleep(100);
+  atomic_fetch_sub(&at_work, 1);
+  atomic_store(&task->ended, true);
+}
+
+static void reset(bool closed) {
+  memset(tasks, 0, sizeof tasks);
+  atomic_store(&begun, 0);
+  atomic_store(&most_at_work, 0);
+  atomic_store(&gate, closed);
+}
+
+static void submit(struct threads *threads, int from, int to) {
+  for (int i = from; i < to; i++) {
+    tasks[i].job.work = work;
+    check(threads_do(threads, &tasks[i].job) == 0);
+  }
+}
+
+static void wait_for_end(int from, int to) {
+  for (int i = from; i < to; i++)
+    while (!atomic_load(&tasks[i].ended))
+      usleep(100);
+}
+
+static int distinct_threads(int count) {
+  int distinct = 0;
+  for (int i = 0; i < count; i++) {
+    int k = 0;
+    while (k < i && !pthread_equal(tasks[k].thread, tasks[i].thread))
+      k++;
+    distinct += k == i;
+  }
+  return distinct;
+}
+
+static void unused_pools_have_no_thread(void) {
+  struct threads *threads = threads_new(4, FOREVER);
+  check(threads != NULL);
+  threads_close(threads);
+}
+
+static void one_thread_keeps_the_order(void) {
+  struct threads *threads = threads_new(1, FOREVER);
+  reset(true);
+  submit(threads, 0, JOBS);
+  atomic_store(&gate, false);
+  wait_for_end(0, JOBS);
+  for (int i = 0; i < JOBS; i++)
+    check(tasks[i].place == i);
+  check(distinct_threads(JOBS) == 1);
+  threads_close(threads);
+}
+
+static void grows_to_its_limit(void) {
+  struct threads *threads = threads_new(4, FOREVER);
+  reset(true);
+  submit(threads, 0, JOBS);
+  while (atomic_load(&at_work) < 4)
+    usleep(100);
+  check(atomic_load(&begun) == 4);
+  atomic_store(&gate, false);
+  wait_for_end(0, JOBS);
+  check(atomic_load(&most_at_work) == 4);
+  check(distinct_threads(JOBS) == 4);
+  threads_close(threads);
+}
+
+/* No more threads than there is work for. */
+static void starts_few(void) {
+  struct threads *threads = threads_new(JOBS, FOREVER);
+  reset(true);
+  submit(threads, 0, 2);
+  while (atomic_load(&at_work) < 2)
+    usleep(100);
+  atomic_store(&gate, false);
+  wait_for_end(0, 2);
+  check(distinct_threads(2) == 2);
+  threads_close(threads);
+}
+
+static int threads_alive(void) {
+  char line[256];
+  int count = 0;
+  FILE *file = fopen("/proc/self/status", "r");
+  check(file != NULL);
+  while (fgets(line, sizeof line, file))
+    sscanf(line, "Threads: %d", &count);
+  fclose(file);
+  return count;
+}
+
+static void idle_threads_leave(void) {
+  struct threads *threads = threads_new(4, 0.01);
+  int before = threads_alive();
+  for (int round = 0; round < 2; round++) {
+    reset(true);
+    submit(threads, 0, 4);
+    while (atomic_load(&at_work) < 4)
+      usleep(100);
+    check(threads_alive() == before + 4);
+    atomic_store(&gate, false);
+    wait_for_end(0, 4);
+    while (threads_alive() > before)
+      usleep(1000);
+  }
+  threads_close(threads);
+}
+
+static void *open_gate(void *argument) {
+  (void)argument;
+  usleep(10000);
+  atomic_store(&gate, false);
+  return NULL;
+}
+
+/* What has begun is waited for, the rest never begins. */
+static void closing_waits(void) {
+  struct threads *threads = threads_new(3, FOREVER);
+  pthread_t opener;
+  reset(true);
+  submit(threads, 0, JOBS);
+  while (atomic_load(&at_work) < 3)
+    usleep(100);
+  check(pthread_create(&opener, NULL, open_gate, NULL) == 0);
+  threads_close(threads);
+  check(atomic_load(&begun) == 3 && atomic_load(&at_work) == 0);
+  check(pthread_join(opener, NULL) == 0);
+}
+
+int main(void) {
+  limit_time(60);
+  unused_pools_have_no_thread();
+  one_thread_keeps_the_order();
+  grows_to_its_limit();
+  starts_few();
+  idle_threads_leave();
+  closing_waits();
+  return 0;
+}
