@@ -169,7 +169,7 @@ valgrind: ## Run the C tests and the specs (or only those in SPECS=...) under va
 	@$(call ensure,$(BUILD_PACKAGES) $(TEST_PACKAGES) valgrind)
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)/valgrind CFLAGS="-O1 -g -DMOONLET_VALGRIND" \
 	  all test-programs
-	@WRAP="$(VALGRIND)" SPECS="$(SPECS)" LIMIT=1800 tests/ci/check $(BUILD)/valgrind c specs
+	@WRAP="$(VALGRIND)" SPECS="$(SPECS)" LIMIT=900 tests/ci/check $(BUILD)/valgrind c specs
 
 bench: all ## Run the benchmarks
 	@tests/bench/run
@@ -234,7 +234,7 @@ rock: ## Build and install the rock for lua5.4 with LuaRocks (into TREE=..., if 
 
 packaging: all ## Install into a scratch folder, use it, uninstall; the same with the rock
 	@$(call ensure,$(BUILD_PACKAGES) luarocks)
-	@tests/ci/packaging
+	@tests/ci/packaging $(BUILD)
 
 dist: ## Pack the committed sources as BUILD/moonlet-VERSION.tar.gz
 	@mkdir -p $(BUILD)

@@ -75,11 +75,11 @@ static int put_step(lua_State *L, bool timed_out) {
   return 1;
 }
 
-/* A get that waits is told, and takes the item when it runs. */
+/* Whoever waits for an item looks when it runs, and one get takes it. */
 static void offer(struct link *ring) {
   struct channel *c = container_of(ring, struct channel, putters);
-  wait_notify(&c->getters);
   wait_notify_all(&c->lookers);
+  wait_notify(&c->getters);
 }
 
 static int put(lua_State *L, struct channel *c, double limit) {

@@ -24,17 +24,31 @@ end
 local Mapping = {}
 Mapping.__index = Mapping
 
--- What the feeder does. The number of arrivals to expect is known when it ends.
+-- Puts an arrival; the last one shuts the queue, which lets all consumers go.
+function Mapping:arrive(arrival)
+  self.arrived = self.arrived + 1
+  self.arrivals:put(arrival)
+  self:finish_if_complete()
+end
+
+function Mapping:finish_if_complete()
+  if self.arrived == self.total then
+    self.arrivals:shutdown()
+  end
+end
+
+-- What the feeder does. When it ends, whether by an error of the list's iterator or by a
+-- kill, the number of arrivals is known; such an error counts as one.
 local function feed(self, group, f, list)
-  local index = 0
-  local arrivals, window = self.arrivals, self.window
-  local finish <close> = setmetatable({}, { __close = function(_, err)
-    if err ~= nil and not (type(err) == "table" and err.is and err:is(moonlet.GreenletExit)) then
-      index = index + 1
-      arrivals:put({ index = index, failed = true, err = err })
+  local fed, window = 0, self.window
+  local _ <close> = setmetatable({}, { __close = function(_, err)
+    local killed = type(err) == "table" and err.is and err:is(moonlet.GreenletExit)
+    if err ~= nil and not killed then
+      fed = fed + 1
+      self:arrive({ index = fed, failed = true, err = err })
     end
-    self.total = index
-    arrivals:put({ final = true })
+    self.total = fed
+    self:finish_if_complete()
   end })
   local next_item = iterate(list)
   while true do
@@ -43,13 +57,13 @@ local function feed(self, group, f, list)
     end
     local item, more = next_item()
     if item == nil and not more then
-      return finish
+      return
     end
-    local number = index + 1
+    local index = fed + 1
     local worker = group:spawn(f, item)
-    index = number
+    fed = index
     worker:rawlink(function()
-      arrivals:put({ index = number, worker = worker })
+      self:arrive({ index = index, worker = worker })
     end)
   end
 end
@@ -60,7 +74,8 @@ local function start(group, f, list, maxsize, ordered)
     arrivals = queue.Queue(),
     window = maxsize and lock.Semaphore(maxsize) or nil,
     ordered = ordered,
-    waiting = {},
+    waiting = {}, -- arrivals before their turn, by index
+    arrived = 0,
     taken = 0,
   }, Mapping)
   self.feeder = moonlet.spawn(function()
@@ -72,21 +87,18 @@ end
 
 -- The arrival that is next, or nil when there are no more.
 function Mapping:next_arrival()
-  while self.taken ~= self.total do
-    local arrival = self.ordered and self.waiting[self.taken + 1]
+  while true do
+    local arrival = self.waiting[self.taken + 1]
     if arrival then
       self.waiting[self.taken + 1] = nil
       return arrival
     end
     arrival = self.arrivals:get()
-    if not arrival.final then
-      if not self.ordered then
-        return arrival
-      end
-      self.waiting[arrival.index] = arrival
+    if not arrival or not self.ordered then
+      return arrival
     end
+    self.waiting[arrival.index] = arrival
   end
-  return nil
 end
 
 -- true and the results of the next worker; false when there are no more; raises its error.
@@ -135,20 +147,17 @@ return function(Group, bad_argument, is_callable)
   -- The first failure in that order is raised; the other workers run on.
   ---@param f function
   ---@param list table|function an array, or an iterator
-  ---@return table results with their number in `n`
+  ---@return table
   function Group:map(f, list)
     check("map", f, list)
-    local mapping, list_of_results, n = start(self, f, list, nil, true), {}, 0
+    local mapping, collected, n = start(self, f, list, nil, true), {}, 0
     local function add(more, result)
-      if more then
-        n = n + 1
-        list_of_results[n] = result
-      end
+      n = n + 1
+      collected[n] = result
       return more
     end
     while add(mapping:take()) do end
-    list_of_results.n = n
-    return list_of_results
+    return collected
   end
 
   --- The same without waiting.

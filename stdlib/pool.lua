@@ -183,23 +183,28 @@ end
 --- Raises err (a GreenletExit) in all members, once in each, and waits until they are dead.
 -- Members that join meanwhile are killed too; what imap and map still had to start is dropped.
 ---@param err? any
----@param timeout? number|moonlet.Timeout seconds for each round of waiting
+---@param timeout? number|moonlet.Timeout seconds
 ---@return boolean whether all are dead; false at the timeout
 function Group:kill(err, timeout)
+  local deadline = tonumber(timeout) and moonlet.now() + timeout
   for feeder in pairs(self._feeders) do
     kill(feeder)
   end
-  local empty
-  repeat
-    for greenlet in self:greenlets() do
+  while self._count > 0 do
+    local members = self:_list()
+    for _, greenlet in ipairs(members) do
       if not self._dying[greenlet] then
         self._dying[greenlet] = true
         kill(greenlet, err)
       end
     end
-    empty = self._empty:wait(timeout)
-  until not empty or self._count == 0
-  return empty
+    local ended = moonlet.joinall(members, deadline and deadline - moonlet.now() or timeout)
+    if #ended < #members then
+      return false
+    end
+    moonlet.sleep(0) -- members leave in a later turn than they end
+  end
+  return true
 end
 
 function Group:__len()

@@ -71,13 +71,16 @@ static void remove_leftmost(struct queue *q) {
   for (; nodes[node].left; node = nodes[node].left)
     path[depth++] = node;
   int top = nodes[node].right;
-  while (depth > 0) {
-    nodes[path[--depth]].left = top;
-    top = lower(nodes, path[depth]);
-  }
-  q->first = top;
   nodes[node].right = q->free;
   q->free = node;
+  while (depth > 0) {
+    int parent = path[--depth], level = nodes[parent].level;
+    nodes[parent].left = top;
+    top = lower(nodes, parent);
+    if (top == parent && nodes[top].level == level)
+      return;
+  }
+  q->first = top;
 }
 
 /* ---- where an item belongs ---- */
@@ -114,21 +117,16 @@ static bool call_less(lua_State *L, struct queue *q, int less, int item, int oth
   return before;
 }
 
-static bool both_are(lua_State *L, int item, int other, int type) {
-  return lua_type(L, item) == type && lua_type(L, other) == type;
-}
-
 /* Finds the path for the item at `item`; false if the queue has changed meanwhile. */
 static bool find_path(lua_State *L, struct queue *q, int item, struct path *path) {
   uint64_t version = q->version;
-  int items = lua_gettop(L) - 1, less = items + 1, other = items + 2;
+  int items = lua_gettop(L) - 1, less = items + 1, other = items + 2, type = lua_type(L, item);
+  bool plain = lua_isnil(L, less) && (type == LUA_TNUMBER || type == LUA_TSTRING);
   path->depth = 0;
   for (int node = q->first; node;) {
-    lua_rawgeti(L, items, node);
-    bool plain = lua_isnil(L, less) &&
-                 (both_are(L, item, other, LUA_TNUMBER) || both_are(L, item, other, LUA_TSTRING));
-    bool before =
-        plain ? lua_compare(L, item, other, LUA_OPLT) : call_less(L, q, less, item, other);
+    bool before = lua_rawgeti(L, items, node) == type && plain
+                      ? lua_compare(L, item, other, LUA_OPLT)
+                      : call_less(L, q, less, item, other);
     lua_pop(L, 1);
     if (q->version != version)
       return false;

@@ -1,4 +1,4 @@
-/* queue.c: moonlet.queue, and its classes Queue, LifoQueue and JoinableQueue (see queue.h). */
+/* queue.c: moonlet.queue, and its classes Queue and LifoQueue (see queue.h). */
 #include "queue.h"
 
 #include <limits.h>
@@ -10,8 +10,6 @@ MOONLET_API int luaopen_moonlet_queue(lua_State *L);
 
 #define FIRST_CAPACITY 8
 #define KEPT_CAPACITY 1024 /* slots that an empty queue keeps for later */
-
-static const struct class_kind lifo_kind, joinable_kind;
 
 static struct queue *check(lua_State *L) { return class_check(L, 1, &queue_kind); }
 
@@ -120,6 +118,10 @@ void queue_grow(lua_State *L, struct queue *q) {
 static void clear(lua_State *L, struct queue *q) {
   lua_pushnil(L);
   lua_setiuservalue(L, 1, UV_ITEMS);
+  if (q->order->tree) {
+    lua_pushnil(L);
+    lua_setiuservalue(L, 1, UV_NODES);
+  }
   q->count = 0;
   q->capacity = q->first = q->free = 0;
   q->version++;
@@ -145,11 +147,9 @@ static int latest(const struct queue *q) { return ring_slot(q, q->count - 1); }
 
 static void remove_latest(struct queue *q) { (void)q; }
 
-static const struct queue_order first_first = {
-    .next = oldest, .remove = remove_oldest, .add = add_last};
+const struct queue_order queue_fifo = {.next = oldest, .remove = remove_oldest, .add = add_last};
 
-static const struct queue_order last_first = {
-    .next = latest, .remove = remove_latest, .add = add_last};
+static const struct queue_order lifo = {.next = latest, .remove = remove_latest, .add = add_last};
 
 /* ---- items in and out; the queue is at 1 ---- */
 
@@ -386,12 +386,12 @@ void queue_init(struct queue *q, const struct queue_order *order) {
 
 static void init(lua_State *L, void *object) {
   (void)L;
-  queue_init(object, &first_first);
+  queue_init(object, &queue_fifo);
 }
 
 static void init_lifo(lua_State *L, void *object) {
   (void)L;
-  queue_init(object, &last_first);
+  queue_init(object, &lifo);
 }
 
 void queue_construct(lua_State *L, struct queue *q) {
@@ -463,8 +463,8 @@ static void copy_items(lua_State *L, const struct queue *q, struct queue *copy) 
 }
 
 /***
- * Queue:copy(): a queue of the same class with the same items, maxsize and fields, for
- * which nobody waits.
+ * Queue:copy(): a new queue of the same class with the same items, maxsize and fields.
+ * Nobody waits for it, and it is not shut down.
  */
 static int l_copy(lua_State *L) {
   const struct queue *q = check(L);
@@ -506,50 +506,13 @@ static int l_tostring(lua_State *L) {
   }
   queue_describe_ring(L, &q->getters, "getter");
   queue_describe_ring(L, &q->putters, "putter");
-  if (class_test(L, 1, &joinable_kind)) {
+  if (class_test(L, 1, &queue_joinable_kind)) {
     lua_pushfstring(L, ", %I unfinished", q->unfinished);
     lua_concat(L, 2);
   }
   lua_pushstring(L, q->shut ? ", shut down>" : ">");
   lua_concat(L, 2);
   return 1;
-}
-
-/* ---- JoinableQueue ---- */
-
-/***
- * JoinableQueue:task_done(): the work for an item that was got is done.
- * Raises if it is called more often than items were put.
- */
-static int l_task_done(lua_State *L) {
-  struct queue *q = class_check(L, 1, &joinable_kind);
-  if (q->unfinished == 0)
-    return luaL_error(L, "task_done() called more often than items were put");
-  if (--q->unfinished == 0)
-    wait_notify_all(&q->joiners);
-  return 0;
-}
-
-/* Only the last task notifies: who waited for it need not look whether there are new ones. */
-static int join_step(lua_State *L, bool timed_out) {
-  lua_pushboolean(L, !timed_out);
-  return 1;
-}
-
-/***
- * JoinableQueue:join([timeout]): waits until the work for all items put is done: true, or
- * false at the timeout.  Source: gevent.queue.JoinableQueue.
- */
-static int l_join(lua_State *L) {
-  static const struct wait_kind kind = {.name = "JoinableQueue:join", .step = join_step};
-  struct queue *q = class_check(L, 1, &joinable_kind);
-  double limit = wait_limit(L, 2);
-  return q->unfinished == 0 ? join_step(L, false) : wait_in(L, &q->joiners, limit, &kind);
-}
-
-static void get_unfinished(lua_State *L, void *object) {
-  const struct queue *q = object;
-  lua_pushinteger(L, q->unfinished);
 }
 
 /* ---- the classes ---- */
@@ -580,12 +543,6 @@ static const luaL_Reg methods[] = {{"new", l_new},
                                    {"__tostring", l_tostring},
                                    {NULL, NULL}};
 
-static const struct class_field joinable_fields[] = {{"unfinished_tasks", get_unfinished, NULL},
-                                                     {NULL, NULL, NULL}};
-
-static const luaL_Reg joinable_methods[] = {
-    {"task_done", l_task_done}, {"join", l_join}, {NULL, NULL}};
-
 const struct class_kind queue_kind = {.name = "Queue",
                                       .size = sizeof(struct queue),
                                       .values = UV_ITEMS - CLASS_FIELDS,
@@ -601,19 +558,11 @@ static const struct class_kind lifo_kind = {.name = "LifoQueue",
                                             .values = UV_ITEMS - CLASS_FIELDS,
                                             .init = init_lifo};
 
-static const struct class_kind joinable_kind = {.name = "JoinableQueue",
-                                                .base = &queue_kind,
-                                                .size = sizeof(struct queue),
-                                                .values = UV_ITEMS - CLASS_FIELDS,
-                                                .init = init,
-                                                .methods = joinable_methods,
-                                                .fields = joinable_fields};
-
 /* ---- the module ---- */
 
 int luaopen_moonlet_queue(lua_State *L) {
   static const struct class_kind *const kinds[] = {&queue_kind, &lifo_kind, &queue_priority_kind,
-                                                   &joinable_kind, &queue_channel_kind};
+                                                   &queue_joinable_kind, &queue_channel_kind};
   luaL_requiref(L, "moonlet", luaopen_moonlet, 0);
   lua_pop(L, 1);
   lua_newtable(L);

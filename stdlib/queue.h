@@ -50,7 +50,10 @@ struct queue {
   bool shut;
 };
 
-extern const struct class_kind queue_kind, queue_priority_kind, queue_channel_kind;
+extern const struct class_kind queue_kind, queue_priority_kind, queue_joinable_kind;
+extern const struct class_kind queue_channel_kind; /* no subclass of Queue */
+
+extern const struct queue_order queue_fifo;
 
 /* For subclasses: a valid empty state, and the initialiser of all. */
 void queue_init(struct queue *q, const struct queue_order *order);

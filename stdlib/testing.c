@@ -14,12 +14,6 @@ static int l_clock(lua_State *L) {
   return 1;
 }
 
-/* now(): the hub's clock, seconds. */
-static int l_now(lua_State *L) {
-  lua_pushnumber(L, hub_now(hub_of(L)));
-  return 1;
-}
-
 /* order(seed): runs what is ready in a random order; 0: first in, first out.  Returns the old. */
 static int l_order(lua_State *L) {
   struct hub *hub = hub_of(L);
@@ -52,7 +46,6 @@ static int l_fds(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {{"clock", l_clock},
-                                     {"now", l_now},
                                      {"order", l_order},
                                      {"always_pin", l_always_pin},
                                      {"fds", l_fds},

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#define KIND_INDEX 1 /* class[1]: light userdata, its kind */
+static const char kind_key; /* class[&kind_key]: light userdata, its kind */
 
 static const struct class_kind object_kind;
 
@@ -18,7 +18,7 @@ static void *checked(lua_State *L, const struct class_kind *kind, int arg) {
 const struct class_kind *class_kind_of(lua_State *L, int arg) {
   if (!lua_getmetatable(L, arg))
     return NULL;
-  lua_rawgeti(L, -1, KIND_INDEX);
+  lua_rawgetp(L, -1, &kind_key);
   const struct class_kind *kind = lua_touserdata(L, -1);
   lua_pop(L, 2);
   return kind;
@@ -38,7 +38,7 @@ void *class_check(lua_State *L, int arg, const struct class_kind *kind) {
 bool class_is_class(lua_State *L, int arg) {
   if (lua_type(L, arg) != LUA_TTABLE)
     return false;
-  bool is = lua_rawgeti(L, arg, KIND_INDEX) == LUA_TLIGHTUSERDATA;
+  bool is = lua_rawgetp(L, arg, &kind_key) == LUA_TLIGHTUSERDATA;
   lua_pop(L, 1);
   return is;
 }
@@ -164,7 +164,7 @@ static int constructed(lua_State *L, int status, lua_KContext ctx) {
 
 /* Class(...): stack is the class and the arguments. */
 static int l_construct(lua_State *L) {
-  lua_rawgeti(L, 1, KIND_INDEX);
+  lua_rawgetp(L, 1, &kind_key);
   const struct class_kind *kind = lua_touserdata(L, -1);
   lua_pop(L, 1);
   int count = lua_gettop(L) - 1;
@@ -191,7 +191,7 @@ static int l_class_tostring(lua_State *L) {
 static void finish_class(lua_State *L, const struct class_kind *kind) {
   int class = lua_gettop(L);
   lua_pushlightuserdata(L, (void *)kind);
-  lua_rawseti(L, class, KIND_INDEX);
+  lua_rawsetp(L, class, &kind_key);
   if (kind->size) {
     lua_pushvalue(L, class);
     push_field_table(L, kind);
@@ -269,7 +269,7 @@ void *class_new(lua_State *L, const struct class_kind *kind) {
 static int l_extend(lua_State *L) {
   luaL_argexpected(L, class_is_class(L, 1), 1, "class");
   const char *name = luaL_optstring(L, 2, NULL);
-  lua_rawgeti(L, 1, KIND_INDEX);
+  lua_rawgetp(L, 1, &kind_key);
   const struct class_kind *kind = lua_touserdata(L, -1);
   lua_settop(L, 1);
   lua_newtable(L);

@@ -14,6 +14,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "moonlet.h"
+
 /* The user value that holds the user's own fields; a kind's further ones follow it. */
 #define CLASS_FIELDS 1
 
@@ -62,6 +64,6 @@ lua_Number class_optnumber(lua_State *L, int arg, lua_Number otherwise);
 void class_push_name(lua_State *L, int arg);
 
 /* require "moonlet.class": the root class, Object. */
-int luaopen_moonlet_class(lua_State *L);
+MOONLET_API int luaopen_moonlet_class(lua_State *L);
 
 #endif

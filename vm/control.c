@@ -50,6 +50,12 @@ static int l_getcurrent(lua_State *L) {
   return 1;
 }
 
+/*** moonlet.now(): the clock by which sleeps and timeouts go, seconds; it never goes back. */
+static int l_now(lua_State *L) {
+  lua_pushnumber(L, hub_now(hub_of(L)));
+  return 1;
+}
+
 /* ---- try ---- */
 
 /* Whether the error at `index` is for the runtime to act on, not for a service loop. */
@@ -123,4 +129,5 @@ int moonlet_spawn(lua_State *L, int nargs) {
 
 const luaL_Reg control_functions[] = {{"sleep", l_sleep},   {"idle", l_idle},
                                       {"try", l_try},       {"getcurrent", l_getcurrent},
-                                      {"shield", l_shield}, {NULL, NULL}};
+                                      {"shield", l_shield}, {"now", l_now},
+                                      {NULL, NULL}};

@@ -29,7 +29,11 @@ bool greenlet_is_exit(lua_State *L, int index) {
   return class_kind_of(L, index) == &greenlet_exit_kind;
 }
 
-void greenlet_push_exit(lua_State *L) { class_new(L, &greenlet_exit_kind); }
+void greenlet_push_exit(lua_State *L, const char *message) {
+  class_new(L, &greenlet_exit_kind);
+  lua_pushstring(L, message);
+  lua_setfield(L, -2, "message");
+}
 
 /* ---- LoopExit as an interrupt of the main greenlet ---- */
 
@@ -50,6 +54,6 @@ static void push_interrupted(lua_State *L, struct interrupt *self) {
 static void drop(struct hub *hub, struct interrupt *self) { (void)hub, (void)self; }
 
 void errors_open(struct hub *hub) {
-  hub->loop_exit = (struct interrupt){.push = push_loop_exit, .drop = drop};
+  hub->loop_exit = (struct interrupt){.push = push_loop_exit, .drop = drop, .insistent = true};
   hub->sigint = (struct interrupt){.push = push_interrupted, .drop = drop};
 }

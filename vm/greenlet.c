@@ -161,7 +161,7 @@ void greenlet_drop_thread(struct hub *hub, lua_State *thread) {
 
 /* ---- the end ---- */
 
-/* Everybody who waits for it is told, in the order in which they came. */
+/* Everybody who waits for it is told, in the order in which they came.  It is anchored. */
 static void become_dead(struct hub *hub, struct greenlet *g) {
   timer_stop(&hub->timers, &g->timer);
   if (list_linked(&g->run.link))
@@ -171,12 +171,12 @@ static void become_dead(struct hub *hub, struct greenlet *g) {
   g->L = g->blocked = NULL;
   interrupt_drop_all(g);
   wait_notify_all(&g->done);
-  if (!started)
-    return;
-  list_remove(&g->alive);
-  hub->alive--;
   hub_release(hub, g->slot);
   g->slot = 0;
+  if (started) {
+    list_remove(&g->alive);
+    hub->alive--;
+  }
 }
 
 /* The outcome of the Greenlet at `index` is an error, unless that is an exit. */
@@ -205,6 +205,10 @@ void greenlet_cancel(lua_State *L, struct greenlet *g) {
   if (g->failed) {
     push_failure(L, index);
     report_print(L);
+  }
+  if (g->state == GREENLET_NEW) {
+    lua_pushvalue(L, index);
+    g->slot = hub_anchor(L, g->hub);
   }
   become_dead(g->hub, g);
 }

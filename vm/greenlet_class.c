@@ -191,7 +191,7 @@ static const struct wait_kind kill_kind = {.name = "Greenlet:kill", .step = join
 static void prepare_error(lua_State *L) {
   if (lua_isnil(L, -1)) {
     lua_pop(L, 1);
-    greenlet_push_exit(L);
+    greenlet_push_exit(L, NULL);
   } else if (class_is_class(L, -1)) {
     lua_call(L, 0, 1);
   }

@@ -135,13 +135,20 @@ static void run_dry(struct hub *hub) {
   interrupt_send(hub, &hub->loop_exit);
 }
 
+/* Whether a timer or something outside may still wake somebody; the time limit of main's own
+   wait for the end of all others does not count. */
+static bool may_wake(const struct hub *hub) {
+  uint32_t own = !list_empty(&hub->drained) && timer_running(&hub->main->timer);
+  return hub->refs > 0 || hub->timers.count > own;
+}
+
 /* The run queue is empty. */
 static void wait_for_events(struct hub *hub) {
   if (!list_empty(&hub->idlers)) {
     hub_poll(hub, false);
     if (list_empty(&hub->ready))
       wait_notify_all(&hub->idlers);
-  } else if (hub->refs == 0 && hub->timers.count == 0) {
+  } else if (!may_wake(hub)) {
     run_dry(hub);
   } else if (hub->virtual_clock && hub->timers.count) {
     hub_poll(hub, false);
@@ -318,7 +325,8 @@ static _Noreturn void abandon(struct hub *hub, struct greenlet *g) {
 static _Noreturn void refuse_closing(struct hub *hub, lua_State *L, struct greenlet *g) {
   if (g != hub->main && ++g->refused > 3)
     abandon(hub, g);
-  luaL_error(L, "cannot block: the moonlet runtime is closing");
+  greenlet_push_exit(L, "cannot block: the moonlet runtime is closing");
+  lua_error(L);
   __builtin_unreachable();
 }
 

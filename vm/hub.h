@@ -113,6 +113,7 @@ struct interrupt {
   struct runnable run;     /* linked: due */
   struct link aimed;       /* in the target's ring, while it is under way */
   struct greenlet *target; /* NULL: not under way */
+  bool insistent;          /* no shield keeps it off */
   bool held;               /* due, but the target was shielded or not blocked */
   void (*push)(lua_State *L, struct interrupt *self);    /* the error value; may raise another */
   void (*drop)(struct hub *hub, struct interrupt *self); /* it is over: free what it holds */
@@ -287,7 +288,7 @@ void greenlet_drop_thread(struct hub *hub, lua_State *thread);
 /* Kinds of error with a meaning of their own; instances are tables. */
 extern const struct class_kind greenlet_exit_kind, loop_exit_kind;
 bool greenlet_is_exit(lua_State *L, int index);
-void greenlet_push_exit(lua_State *L);
+void greenlet_push_exit(lua_State *L, const char *message); /* NULL: none */
 void errors_open(struct hub *hub);
 
 /* ---- signals (signals.c) ---- */

@@ -7,8 +7,8 @@
 static struct greenlet *deliver(struct hub *hub, struct runnable *self) {
   struct interrupt *it = container_of(self, struct interrupt, run);
   struct greenlet *g = it->target;
-  (void)hub;
-  if (g->shield || (g->state != GREENLET_PARKED && g->state != GREENLET_PINNED)) {
+  bool shielded = g->shield && !it->insistent && !hub->closing;
+  if (shielded || (g->state != GREENLET_PARKED && g->state != GREENLET_PINNED)) {
     it->held = true;
     g->held++;
     return NULL;

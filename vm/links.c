@@ -140,7 +140,7 @@ static void withdraw(lua_State *L, struct greenlet_link *link, int index) {
     hub_release(link->target->hub, link->slot);
   } else if (link->runner && link->runner->state == GREENLET_SCHEDULED) {
     lua_getiuservalue(L, index, LINK_RUNNER);
-    greenlet_push_exit(L);
+    greenlet_push_exit(L, NULL);
     greenlet_cancel(L, link->runner);
     lua_pop(L, 1);
   }

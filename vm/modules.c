@@ -4,7 +4,6 @@
 #include "class.h"
 #include "moonlet.h"
 
-MOONLET_API int luaopen_moonlet_class(lua_State *L);
 MOONLET_API int luaopen_moonlet_event(lua_State *L);
 MOONLET_API int luaopen_moonlet_select(lua_State *L);
 MOONLET_API int luaopen_moonlet_local(lua_State *L);

@@ -13,6 +13,7 @@ struct offload {
   void (*work)(void *);
   void *argument;
   pid_t process; /* that does it */
+  struct greenlet *greenlet;
 };
 
 static void perform(struct job *job) {
@@ -33,8 +34,9 @@ static int start(struct hub *hub, struct offload *offload) {
 }
 
 /*
- * A runtime that closes takes no account of shields; then the whole thread waits here.
- * In the child of a fork there is nothing to wait for.
+ * Shielded, the greenlet gets here when the work has ended.  Only a runtime that closes
+ * takes no account of shields: then the whole thread waits; not in the child of a fork,
+ * where nobody does the work.
  */
 static void leave(struct link *ring) {
   struct offload *offload = container_of(ring, struct offload, wakeup.waiting);
@@ -42,6 +44,7 @@ static void leave(struct link *ring) {
   if (offload->process == getpid())
     wakeup_await(&offload->wakeup);
   wakeup_drop(&offload->wakeup);
+  offload->greenlet->shield--;
 }
 
 int moonlet_offload(lua_State *L, void (*work)(void *), void *arg) {
@@ -50,13 +53,12 @@ int moonlet_offload(lua_State *L, void (*work)(void *), void *arg) {
   struct hub *hub = hub_of(L);
   struct greenlet *g = hub_pinning(hub, L);
   struct offload offload = {
-      .job.work = perform, .work = work, .argument = arg, .process = getpid()};
+      .job.work = perform, .work = work, .argument = arg, .process = getpid(), .greenlet = g};
   int failure = start(hub, &offload);
   if (failure)
     return failure;
   g->shield++;
   wait_here(L, &offload.wakeup.waiting, NO_LIMIT, &kind);
-  g->shield--;
   interrupt_check(L, g);
   return 0;
 }

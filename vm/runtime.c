@@ -182,7 +182,6 @@ static void kill_all(lua_State *L, struct hub *hub, struct greenlet *closer) {
     struct greenlet *g = container_of(it, struct greenlet, alive);
     if (g == closer)
       continue;
-    g->shield = 0;
     greenlet_push(L, g);
     lua_pushnil(L);
     greenlet_kill(L);

@@ -117,6 +117,8 @@ static int woken(lua_State *L, struct greenlet *g) {
   start_waiting(g, ring, kind);
   g->wait.ticket = ticket;
   waiter_rejoin(ring, &g->wait);
+  if (kind->enter)
+    kind->enter(ring);
   return WAIT_AGAIN;
 }
 

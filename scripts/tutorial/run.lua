@@ -124,10 +124,9 @@ local function faults_of(script, result)
     faults[1] = "ended with " .. result.status
   end
   faults[#faults + 1] = compare(script.name, result.lines, result.elapsed)
-  for number, expected in pairs(script.at or {}) do
-    if result.times[number] then
-      faults[#faults + 1] = misses("line " .. number, result.times[number], expected)
-    end
+  for number, seconds in ipairs(result.times) do
+    local expected = script.at and script.at[number]
+    faults[#faults + 1] = expected and misses("line " .. number, seconds, expected)
   end
   faults[#faults + 1] = misses("end", result.elapsed, script.takes)
   local reported = table.concat(result.errors, "\n")

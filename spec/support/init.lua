@@ -109,7 +109,7 @@ local function spill(path, text)
 end
 
 local function quote(word)
-  return "'" .. word:gsub("'", [['\'']]) .. "'"
+  return "'" .. tostring(word):gsub("'", [['\'']]) .. "'"
 end
 
 local function command_line(opts, script, out, err)
@@ -164,6 +164,9 @@ end
 function support.getpid()
   return assert(tonumber(slurp("/proc/self/stat"):match("^%d+")))
 end
+
+--- Whether this program was built with the address sanitizer, under which memory is dear.
+support.sanitized = slurp("/proc/self/maps"):find("libasan", 1, true) ~= nil
 
 --- Sends a signal ("QUIT", "USR1" ...) to a process, by default this one, and returns once it
 --- was sent. (Not by os.execute, during which SIGINT and SIGQUIT are ignored.)

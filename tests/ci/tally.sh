@@ -1,13 +1,55 @@
-# Sourced by scripts that run several suites and close with one line "N passed, N failed".
+# Sourced by scripts that run many tests and close with one line "N passed, N failed".
 
 passed=0
 failed=0
 
-# suite NAME SECONDS COMMAND...: shows COMMAND's output, ends it after SECONDS, and adds what its
-# last line "N passed, N failed" says. A command without such a line counts as one check, and one
-# that fails while its line admits no failure (a crash at exit, a time-out) counts as one failure.
+# add LOG STATUS: adds the last line "N passed, N failed" of a finished command's output. A command
+# without such a line counts as one test, and one that fails while its line admits no failure (a
+# crash at exit, a time-out) as one failure. Returns whether nothing failed.
+add() {
+  local counts ok=0 bad=0
+  counts=$(grep -aE '^[0-9]+ passed, [0-9]+ failed$' "$1" | tail -n 1)
+  if [ -n "$counts" ]; then
+    read -r ok _ bad _ <<<"$counts"
+  elif [ "$2" -eq 0 ]; then
+    ok=1
+  fi
+  if [ "$2" -ne 0 ] && [ "$bad" -eq 0 ]; then
+    bad=1
+  fi
+  passed=$((passed + ok))
+  failed=$((failed + bad))
+  [ "$bad" -eq 0 ]
+}
+
+# reason STATUS SECONDS: why a command that timeout(1) ran has failed.
+reason() {
+  case $1 in
+    0) echo "some failed" ;;
+    124 | 137) echo "ended after $2 seconds" ;;
+    *) echo "exit status $1" ;;
+  esac
+}
+
+# check NAME SECONDS COMMAND...: runs a test for at most so long; shows its output if it fails.
+check() {
+  local name=$1 seconds=$2 status=0 log
+  shift 2
+  log=$(mktemp)
+  timeout -k 10 "$seconds" "$@" </dev/null >"$log" 2>&1 || status=$?
+  if add "$log" "$status"; then
+    echo "ok      $name"
+  else
+    echo "FAILED  $name: $(reason "$status" "$seconds")"
+    cat "$log"
+    echo
+  fi
+  rm -f "$log"
+}
+
+# suite NAME SECONDS COMMAND...: like check, but shows the output as it comes.
 suite() {
-  local name=$1 seconds=$2 status=0 log counts
+  local name=$1 seconds=$2 status=0 log
   shift 2
   log=$(mktemp)
   printf '\n== %s\n' "$name"
@@ -15,27 +57,11 @@ suite() {
   # Not a pipe into tee: a stray child that holds the pipe open must not hold us up.
   tail -n +1 -s 0.1 -f --pid=$! "$log"
   wait $! || status=$?
-  counts=$(grep -aE '^[0-9]+ passed, [0-9]+ failed$' "$log" | tail -n 1)
+  add "$log" "$status" || echo "$name: $(reason "$status" "$seconds")"
   rm -f "$log"
-  if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
-    printf "\n%s: ended after %d seconds\n" "$name" "$seconds"
-  elif [ "$status" -ne 0 ]; then
-    echo "$name: exit status $status"
-  fi
-  local suite_passed=0 suite_failed=0
-  if [ -n "$counts" ]; then
-    read -r suite_passed _ suite_failed _ <<<"$counts"
-  elif [ "$status" -eq 0 ]; then
-    suite_passed=1
-  fi
-  if [ "$status" -ne 0 ] && [ "$suite_failed" -eq 0 ]; then
-    suite_failed=1
-  fi
-  passed=$((passed + suite_passed))
-  failed=$((failed + suite_failed))
 }
 
-# total: prints the sum of all suites and fails if anything did.
+# total: prints the sums, and fails unless something passed and nothing failed.
 total() {
   printf '\n%d passed, %d failed\n' "$passed" "$failed"
   [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
