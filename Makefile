@@ -68,7 +68,7 @@ LIBRARY_SOURCES := $(filter-out $(PROGRAM_SOURCES), \
   $(wildcard vm/*.c vm/*/*.c vm/*.S stdlib/*.c stdlib/*/*.c))
 TEST_SOURCES    := $(wildcard tests/*.c)
 LUA_SOURCES     := $(wildcard stdlib/*.lua stdlib/*/*.lua)
-C_FILES         := $(wildcard $(patsubst %,%/*.[ch],vm vm/* stdlib stdlib/* tests))
+C_FILES         := $(wildcard $(patsubst %,%/*.[ch],vm vm/* stdlib stdlib/* tests tests/ci))
 
 object = $(1:%=$(BUILD)/obj/%.o)
 LIBRARY_OBJECTS := $(call object,$(LIBRARY_SOURCES))
@@ -179,13 +179,17 @@ fuzz: all ## Run the fuzzers
 	@tests/fuzz/run
 endif
 
-lint: ## Check the format of the C code, luacheck, clang-tidy, and that clang has no warning
+lint: ## Check the format of the C code, luacheck, clang's warnings and clang-tidy
 	@$(call ensure,$(BUILD_PACKAGES) $(LINT_PACKAGES))
+	@$(MAKE) --no-print-directory -k -Otarget lint-format lint-lua lint-clang tidy
+
+lint-format:
 	clang-format --dry-run -Werror $(C_FILES)
+lint-lua:
 	luacheck --quiet .
+lint-clang:
 	$(MAKE) --no-print-directory BUILD=$(BUILD)/clang CC=clang CFLAGS="-O1 -g -Werror" \
 	  all test-programs
-	$(MAKE) --no-print-directory tidy
 
 format: ## Format the C code as lint wants it
 	clang-format -i $(C_FILES)
@@ -193,7 +197,7 @@ format: ## Format the C code as lint wants it
 # One file at a time, as many at once as make may run jobs.
 tidy: $(patsubst %,tidy/%,$(filter %.c,$(PROGRAM_SOURCES) $(LIBRARY_SOURCES) $(TEST_SOURCES)))
 tidy/%:
-	clang-tidy --quiet $* -- $(ALL_CPPFLAGS) $(ALL_CFLAGS)
+	clang-tidy --quiet $* -- $(ALL_CPPFLAGS) $(ALL_CFLAGS) -D_GNU_SOURCE= -include tests/ci/noreturn.h
 
 # ---- Packages and installation -----------------------------------------------------------------
 
@@ -251,4 +255,5 @@ FORCE:
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: FORCE all library module test-programs test tutorial sanitize valgrind bench fuzz lint \
-  format tidy deps install install-module uninstall rock packaging dist clean help
+  lint-format lint-lua lint-clang format tidy deps install install-module uninstall rock packaging \
+  dist clean help

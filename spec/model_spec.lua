@@ -49,6 +49,23 @@ local function pause(random)
   end
 end
 
+-- f(...), called plainly, or from a C function that pins the greenlet's C stack when it blocks, or
+-- in a coroutine of its own.
+local function anywhere(random, f, ...)
+  local choice = random(4)
+  if choice == 1 then
+    local arguments, results = table.pack(...), nil
+    table.sort({ 1, 2 }, function(a, b)
+      results = results or table.pack(f(table.unpack(arguments, 1, arguments.n)))
+      return a < b
+    end)
+    return table.unpack(results, 1, results.n)
+  elseif choice == 2 then
+    return coroutine.wrap(f)(...)
+  end
+  return f(...)
+end
+
 -- A greenlet that kills some of the list, now and then, while the program runs.
 local function killer(random, list, kills)
   return moonlet.spawn(function()
@@ -122,10 +139,10 @@ describe("random producers and consumers", function()
           local item = p * 1000 + n
           local limit = random_timeout(random)
           if limit and random(3) == 1 then
-            local _, ok = pcall(moonlet.with_timeout, limit, q.put, q, item)
+            local _, ok = pcall(moonlet.with_timeout, limit, anywhere, random, q.put, q, item)
             put[item] = ok == true or nil
           else
-            put[item] = q:put(item, limit)
+            put[item] = anywhere(random, q.put, q, item, limit)
           end
           trace("put", item, put[item])
           pause(random)
@@ -136,7 +153,7 @@ describe("random producers and consumers", function()
     for c = 1, 5 do
       list[#list + 1] = moonlet.spawn(function()
         while true do
-          local item, err = q:get(random_timeout(random))
+          local item, err = anywhere(random, q.get, q, random_timeout(random))
           trace(c, item or err)
           if item then
             assert.is_nil(got[item])
@@ -177,6 +194,15 @@ describe("random producers and consumers", function()
     end)
   end
 
+  it("lose and double nothing over a PriorityQueue whose order function blocks", function()
+    for_seeds(8, function(random)
+      program(random, queue.PriorityQueue(random(8) - 1, nil, function(a, b)
+        pause(random)
+        return a < b
+      end), ignore)
+    end)
+  end)
+
   it("lose and double nothing when greenlets run in a shuffled order", function()
     support.unbounded()
     for seed = 1, 5 do
@@ -207,13 +233,13 @@ describe("random meetings at a Channel", function()
         list[#list + 1] = moonlet.spawn(function()
           for n = 1, 30 do
             local item = p * 1000 + n
-            put[item] = channel:put(item, random(20) / 1000)
+            put[item] = anywhere(random, channel.put, channel, item, random(20) / 1000)
             pause(random)
           end
         end)
         list[#list + 1] = moonlet.spawn(function()
           for _ = 1, 30 do
-            local item = channel:get(random(20) / 1000)
+            local item = anywhere(random, channel.get, channel, random(20) / 1000)
             if item then
               assert.is_nil(got[item])
               got[item] = true
@@ -266,7 +292,7 @@ describe("random holders of a semaphore", function()
       for i = 1, 10 do
         list[i] = moonlet.spawn(function()
           for _ = 1, 30 do
-            local guard <close> = sem:hold(random_timeout(random))
+            local guard <close> = anywhere(random, sem.hold, sem, random_timeout(random))
             if guard then
               held = held + 1
               local _ <close> = setmetatable({}, { __close = function() held = held - 1 end })
@@ -397,7 +423,7 @@ describe("random work in a Pool", function()
       for s = 1, 4 do
         spawners[s] = moonlet.spawn(function()
           for n = 1, 25 do
-            local g = p:spawn(job, s * 100 + n)
+            local g = anywhere(random, p.spawn, p, job, s * 100 + n)
             spawned = spawned + 1
             if random(5) == 1 then
               moonlet.kill(g)

@@ -17,8 +17,8 @@
 
 /* ---- the tree ---- */
 
-/* Levels fall by one from a node to its left child, and by none or one to its right child
-   but never by none twice; so a red-black tree would be drawn, with red nodes at the right. */
+/* A left child is one level below its parent, a right child on the same level or one below,
+   a right child's right child always below: a red-black tree whose red nodes are at the right. */
 
 /* A left child on the same level goes up. */
 static int skew(struct queue_node *nodes, int top) {

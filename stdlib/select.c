@@ -52,7 +52,7 @@ static struct selector *new_selector(lua_State *L, int capacity) {
 
 /* Whether the object at `index` has input in a buffer, where the kernel does not see it. */
 static bool is_dirty(lua_State *L, int index) {
-  if (lua_isinteger(L, index) || luaL_testudata(L, index, LUA_FILEHANDLE))
+  if (lua_isnumber(L, index) || luaL_testudata(L, index, LUA_FILEHANDLE))
     return false;
   lua_getfield(L, index, "dirty");
   if (lua_isfunction(L, -1)) {

@@ -1,5 +1,6 @@
 /* embed_host_loop.c: greenlets inside an event loop that the host runs. */
 #include <ev.h>
+#include <pthread.h>
 #include <stdbool.h>
 
 #include "support.h"
@@ -89,10 +90,11 @@ static void busy_greenlets_share_the_loop(void) {
   struct host host;
   open_host(&host);
   start_ticker(&host, 5);
-  run(host.L, "turns = 0\n"
-              "for i = 1, 2 do\n"
-              "  moonlet.spawn(function() repeat turns = turns + 1 moonlet.sleep(0) until stop end)\n"
-              "end");
+  run(host.L,
+      "turns = 0\n"
+      "for i = 1, 2 do\n"
+      "  moonlet.spawn(function() repeat turns = turns + 1 moonlet.sleep(0) until stop end)\n"
+      "end");
   while (host.ticks < 5)
     ev_run(host.loop, EVRUN_ONCE);
   check(global(host.L, "turns") > 5);
@@ -145,6 +147,60 @@ static void descriptors_of_both_work(void) {
   run(host.L, "assert(reader.value == 1)");
   close_host(&host);
   close(hosts[0]), close(hosts[1]), close(greenlets[0]), close(greenlets[1]);
+}
+
+/* ---- other threads ---- */
+
+static int park(lua_State *L) {
+  lua_pushboolean(L, moonlet_park(lua_touserdata(L, 1), -1));
+  return 1;
+}
+
+static void *unpark_later(void *waiter) {
+  usleep(10000);
+  moonlet_unpark_async(waiter);
+  return NULL;
+}
+
+/* The loop goes on while a greenlet waits for a thread, and no longer. */
+static void threads_may_wake_greenlets(void) {
+  struct host host;
+  pthread_t thread;
+  open_host(&host);
+  lua_register(host.L, "park", park);
+  moonlet_waiter *waiter = moonlet_waiter_new(host.L);
+  lua_setglobal(host.L, "waiter");
+  check(ev_run(host.loop, 0) == 0);
+  run(host.L, "parked = moonlet.spawn(park, waiter)");
+  check(pthread_create(&thread, NULL, unpark_later, waiter) == 0);
+  ev_run(host.loop, 0);
+  run(host.L, "assert(parked.value == true)");
+  check(pthread_join(thread, NULL) == 0);
+  close_host(&host);
+}
+
+static void nap(void *argument) {
+  usleep(10000);
+  *(int *)argument = 1;
+}
+
+static int offload_nap(lua_State *L) {
+  int done = 0;
+  check(moonlet_offload(L, nap, &done) == 0);
+  lua_pushboolean(L, done);
+  return 1;
+}
+
+static void threads_may_work(void) {
+  struct host host;
+  open_host(&host);
+  start_ticker(&host, 3);
+  lua_register(host.L, "offload_nap", offload_nap);
+  run(host.L, "napper = moonlet.spawn(offload_nap)");
+  check(ev_run(host.loop, 0) == 0);
+  run(host.L, "assert(napper.value == true and offload_nap())");
+  check(host.ticks == 3);
+  close_host(&host);
 }
 
 /* ---- in the host's callbacks ---- */
@@ -254,6 +310,8 @@ int main(void) {
   timers_of_both_fire();
   busy_greenlets_share_the_loop();
   descriptors_of_both_work();
+  threads_may_wake_greenlets();
+  threads_may_work();
   callbacks_may_spawn();
   callbacks_may_wake_greenlets();
   callbacks_may_not_block();

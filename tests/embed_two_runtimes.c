@@ -7,22 +7,23 @@
 
 #define THREADS 4
 
-static const char work[] = "local names = {}\n"
-                           "local function sleeper(name)\n"
-                           "  for i = 1, 50 do\n"
-                           "    moonlet.sleep(i % 5 == 0 and 0.0005 or 0)\n"
-                           "    names[#names + 1] = name\n"
-                           "  end\n"
-                           "end\n"
-                           "local function pinner(name)\n"
-                           "  table.sort({3, 1, 2}, function(a, b) sleeper(name) return a < b end)\n"
-                           "end\n"
-                           "local list = {}\n"
-                           "for i = 1, 20 do\n"
-                           "  list[i] = moonlet.spawn(i % 2 == 0 and sleeper or pinner, i)\n"
-                           "end\n"
-                           "moonlet.joinall(list, nil, true)\n"
-                           "assert(#names >= 1000)";
+static const char work[] =
+    "local names = {}\n"
+    "local function sleeper(name)\n"
+    "  for i = 1, 50 do\n"
+    "    moonlet.sleep(i % 5 == 0 and 0.0005 or 0)\n"
+    "    names[#names + 1] = name\n"
+    "  end\n"
+    "end\n"
+    "local function pinner(name)\n"
+    "  table.sort({3, 1, 2}, function(a, b) sleeper(name) return a < b end)\n"
+    "end\n"
+    "local list = {}\n"
+    "for i = 1, 20 do\n"
+    "  list[i] = moonlet.spawn(i % 2 == 0 and sleeper or pinner, i)\n"
+    "end\n"
+    "moonlet.joinall(list, nil, true)\n"
+    "assert(#names >= 1000)";
 
 static void *own_runtime(void *argument) {
   lua_State *L = open_state(NULL);

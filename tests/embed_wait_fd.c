@@ -75,10 +75,9 @@ static int call_through(lua_State *L) {
 
 /* A state with these functions and a, b, the two ends. */
 static lua_State *open_test(void) {
-  static const luaL_Reg functions[] = {{"wait", l_wait},   {"read", l_read},
-                                       {"readk", l_readk}, {"waitk", l_waitk},
-                                       {"write", l_write}, {"close", l_close},
-                                       {"through", call_through}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"wait", l_wait},   {"read", l_read},   {"readk", l_readk},        {"waitk", l_waitk},
+      {"write", l_write}, {"close", l_close}, {"through", call_through}, {NULL, NULL}};
   lua_State *L = open_state(NULL);
   check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) == 0);
   lua_pushglobaltable(L);

@@ -40,10 +40,13 @@ static int call_through(lua_State *L) {
   return lua_gettop(L);
 }
 
-static const luaL_Reg waiter_functions[] = {
-    {"new", l_new},         {"park", l_park},
-    {"unpark", l_unpark},   {"unpark_async", l_unpark_async},
-    {"park_here", l_park_here}, {"through", call_through}, {NULL, NULL}};
+static const luaL_Reg waiter_functions[] = {{"new", l_new},
+                                            {"park", l_park},
+                                            {"unpark", l_unpark},
+                                            {"unpark_async", l_unpark_async},
+                                            {"park_here", l_park_here},
+                                            {"through", call_through},
+                                            {NULL, NULL}};
 
 static lua_State *open_test(void) {
   lua_State *L = open_state(NULL);

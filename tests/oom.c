@@ -36,10 +36,9 @@ static int l_call(lua_State *L) {
   return lua_gettop(L);
 }
 
-static const char prelude[] =
-    "moonlet = require 'moonlet'\n"
-    "moonlet.set_error_handler(function() end)\n"
-    "event = require 'moonlet.event'\n";
+static const char prelude[] = "moonlet = require 'moonlet'\n"
+                              "moonlet.set_error_handler(function() end)\n"
+                              "event = require 'moonlet.event'\n";
 
 /* Each part may fail for itself. */
 static const char *const program[] = {

@@ -87,12 +87,13 @@ static void close_ends_every_greenlet(void) {
   run(L, population);
   run(L, "assert(count == 0)");
   moonlet_close(L);
-  run(L, "for _, g in ipairs(list) do assert(g:dead() and g:successful(), tostring(g)) end\n"
-         "for _, name in ipairs {'parked', 'pinned', 'deeper', 'in C', 'nested', 'mixed', 'event',\n"
-         "                       'busy', 'shield'} do\n"
-         "  assert(closed[name] == 1, name)\n"
-         "end\n"
-         "assert(count == 9 and coroutine.status(suspended) == 'suspended')");
+  run(L,
+      "for _, g in ipairs(list) do assert(g:dead() and g:successful(), tostring(g)) end\n"
+      "for _, name in ipairs {'parked', 'pinned', 'deeper', 'in C', 'nested', 'mixed', 'event',\n"
+      "                       'busy', 'shield'} do\n"
+      "  assert(closed[name] == 1, name)\n"
+      "end\n"
+      "assert(count == 9 and coroutine.status(suspended) == 'suspended')");
   close_counted(L);
 }
 

@@ -16,8 +16,7 @@
 
 #include "moonlet.h"
 
-#define check(condition)                                                                           \
-  ((condition) ? (void)0 : fail_check(__FILE__, __LINE__, #condition, NULL))
+#define check(condition) ((condition) ? (void)0 : fail_check(__FILE__, __LINE__, #condition, NULL))
 
 static inline void fail_check(const char *file, int line, const char *what, const char *detail) {
   fprintf(stderr, "%s:%d: failed: %s%s%s\n", file, line, what, detail ? ": " : "",

@@ -14,11 +14,11 @@
 #define PATIENCE 5.0
 
 struct async {
-  struct hub *hub;       /* NULL: closed */
-  struct link under_way; /* wake-ups sent and not received */
+  struct hub *hub;
+  struct link known;     /* all wake-ups */
+  struct link under_way; /* those sent and not received */
   ev_async watcher;
-  int references; /* the hub's and every wake-up's */
-  int waiting;    /* greenlets that a wake-up may wake */
+  int waiting; /* greenlets that a wake-up may wake */
   struct threads *threads;
 };
 
@@ -65,19 +65,14 @@ static int open_async(struct hub *hub) {
   if (!async)
     return ENOMEM;
   pthread_once(&once, guard_fork);
+  list_init(&async->known);
   list_init(&async->under_way);
-  async->references = 1;
   async->hub = hub;
   ev_async_init(&async->watcher, on_async);
   ev_async_start(hub->loop, &async->watcher);
   ev_unref(hub->loop);
   hub->async = async;
   return 0;
-}
-
-static void unreference(struct async *async) {
-  if (--async->references == 0)
-    free(async);
 }
 
 void async_open(struct hub *hub) { hub->async = NULL; }
@@ -88,17 +83,14 @@ void async_close(struct hub *hub) {
     return;
   if (async->threads)
     threads_close(async->threads);
-  acquire();
-  async->hub = NULL;
-  while (!list_empty(&async->under_way))
-    list_remove(async->under_way.next);
-  release();
+  while (!list_empty(&async->known))
+    wakeup_drop(container_of(async->known.next, struct wakeup, known));
   for (; async->waiting > 0; async->waiting--)
     ev_unref(hub->loop);
   ev_ref(hub->loop);
   ev_async_stop(hub->loop, &async->watcher);
   hub->async = NULL;
-  unreference(async);
+  free(async);
 }
 
 struct threads *async_threads(struct hub *hub) {
@@ -119,21 +111,20 @@ int wakeup_init(struct wakeup *wakeup, struct hub *hub) {
   wakeup->way.next = NULL;
   list_init(&wakeup->waiting);
   atomic_init(&wakeup->sent, false);
-  hub->async->references++;
+  list_append(&hub->async->known, &wakeup->known);
   return 0;
 }
 
 /* Once it holds the lock, no sender is at work on the wake-up any more. */
 void wakeup_drop(struct wakeup *wakeup) {
-  struct async *async = wakeup->async;
-  if (!async)
+  if (!wakeup->async)
     return;
   acquire();
+  list_remove(&wakeup->known);
   if (list_linked(&wakeup->way))
     list_remove(&wakeup->way);
   wakeup->async = NULL;
   release();
-  unreference(async);
 }
 
 struct hub *wakeup_hub(const struct wakeup *wakeup) {
@@ -142,12 +133,11 @@ struct hub *wakeup_hub(const struct wakeup *wakeup) {
 
 void wakeup_send(struct wakeup *wakeup) {
   acquire();
-  struct async *async = wakeup->async;
-  if (async && async->hub) {
+  if (wakeup->async) {
     atomic_store(&wakeup->sent, true);
     if (!list_linked(&wakeup->way)) {
-      list_append(&async->under_way, &wakeup->way);
-      ev_async_send(async->hub->loop, &async->watcher);
+      list_append(&wakeup->async->under_way, &wakeup->way);
+      ev_async_send(wakeup->async->hub->loop, &wakeup->async->watcher);
     }
     pthread_cond_broadcast(&arrived);
   }

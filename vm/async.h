@@ -20,7 +20,8 @@
 struct hub;
 
 struct wakeup {
-  struct async *async; /* NULL: dropped */
+  struct async *async; /* NULL: dropped, or the hub is closed */
+  struct link known;   /* among all of the hub's */
   struct link waiting; /* ring of waiters */
   struct link way;     /* linked: on its way to the hub */
   atomic_bool sent;    /* by wakeup_send; its user takes it back */

@@ -75,8 +75,10 @@ lua_Number class_optnumber(lua_State *L, int arg, lua_Number otherwise) {
     return otherwise;
   int is;
   lua_Number value = lua_tonumberx(L, arg, &is);
-  if (!is || value != value)
+  if (!is)
     class_typeerror(L, arg, "number");
+  if (value != value)
+    class_argerror(L, arg, "not a number");
   return value;
 }
 

@@ -46,6 +46,15 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *watcher, int revents) {
   }
 }
 
+/* After all events of a round: what they made ready needs another round. */
+static void on_check(struct ev_loop *loop, ev_check *watcher, int revents) {
+  struct hub *hub = container_of(watcher, struct hub, check);
+  (void)revents;
+  bool due = hub->timers.count && timers_next(&hub->timers) <= hub_now(hub);
+  if (due || !list_empty(&hub->ready))
+    ev_idle_start(loop, &hub->more);
+}
+
 static void on_idle(struct ev_loop *loop, ev_idle *watcher, int revents) {
   (void)loop, (void)watcher, (void)revents;
 }
@@ -59,10 +68,16 @@ void host_attach(struct hub *hub) {
   ev_idle_init(&hub->more, on_idle);
   ev_prepare_start(hub->loop, &hub->prepare);
   ev_unref(hub->loop);
+  ev_check_init(&hub->check, on_check);
+  ev_set_priority(&hub->check, EV_MINPRI);
+  ev_check_start(hub->loop, &hub->check);
+  ev_unref(hub->loop);
 }
 
 void host_detach(struct hub *hub) {
   ev_ref(hub->loop);
   ev_prepare_stop(hub->loop, &hub->prepare);
+  ev_ref(hub->loop);
+  ev_check_stop(hub->loop, &hub->check);
   ev_idle_stop(hub->loop, &hub->more);
 }

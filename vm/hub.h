@@ -181,6 +181,7 @@ struct hub {
   struct watchdog *watchdog; /* watchdog.c: NULL while it is off */
   ev_timer alarm;           /* the earliest timer */
   ev_prepare prepare;       /* host-driven: runs greenlets before the loop waits */
+  ev_check check;           /* host-driven: sees what the events have made ready */
   ev_idle more;             /* host-driven: keeps it from waiting */
 
   pthread_t thread;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lualib.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -142,6 +143,7 @@ void io_leave(struct link *ring) {
 /* What the method getfd of the object at `arg` says. */
 static lua_Integer ask_for_fd(lua_State *L, int arg) {
   int top = lua_gettop(L);
+  arg = lua_absindex(L, arg);
   bool indexable = lua_istable(L, arg) || luaL_getmetafield(L, arg, "__index") != LUA_TNIL;
   if (!indexable || lua_getfield(L, arg, "getfd") != LUA_TFUNCTION)
     luaL_typeerror(L, arg, "descriptor, file or object with getfd");
@@ -189,11 +191,24 @@ static struct link *prepare(lua_State *L, struct greenlet *g, int fd, int events
   return ring;
 }
 
+/* Without waiting: what the descriptor is ready for now. */
+static int poll_now(int fd, int events) {
+  struct pollfd polled = {.fd = fd};
+  polled.events = (short)((events & EV_READ ? POLLIN : 0) | (events & EV_WRITE ? POLLOUT : 0));
+  if (poll(&polled, 1, 0) <= 0)
+    return 0;
+  int failed = polled.revents & (POLLERR | POLLHUP) ? EV_READ | EV_WRITE : 0;
+  int found = (polled.revents & POLLIN ? EV_READ : 0) | (polled.revents & POLLOUT ? EV_WRITE : 0);
+  return events & (found | failed);
+}
+
 int moonlet_wait_fd(lua_State *L, int fd, int events, double timeout) {
   static const struct wait_kind kind = {
       .name = "a descriptor", .external = true, .enter = io_enter, .leave = io_leave};
   struct greenlet *g = hub_pinning(hub_of(L), L);
   struct link *ring = prepare(L, g, fd, events);
+  if (timeout == 0)
+    return poll_now(fd, events);
   bool woken = wait_here(L, ring, timeout < 0 ? NO_LIMIT : timeout, &kind);
   return found(L, fd, !woken);
 }
@@ -217,6 +232,10 @@ int moonlet_wait_fdk(lua_State *L, int fd, int events, double timeout, lua_KCont
   struct greenlet *g = hub_parking(hub, L);
   struct link *ring = prepare(L, g ? g : hub_pinning(hub, L), fd, events);
   luaL_checkstack(L, 8, NULL);
+  if (timeout == 0) {
+    lua_pushinteger(L, poll_now(fd, events));
+    return k(L, LUA_OK, ctx);
+  }
   lua_pushlightuserdata(L, *(void **)&k);
   lua_pushinteger(L, ctx);
   lua_pushinteger(L, fd);

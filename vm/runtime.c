@@ -129,36 +129,58 @@ static void set_up(struct hub *hub) {
   errors_open(hub);
 }
 
-struct hub *hub_open(lua_State *L, struct ev_loop *loop) {
+/* What may fail for want of memory, once the hub is known to the state.  Argument: the hub. */
+static int l_build(lua_State *L) {
+  struct hub *hub = lua_touserdata(L, 1);
   luaL_checkstack(L, 16, NULL);
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &hub_key) == LUA_TUSERDATA) {
-    lua_pop(L, 1);
-    if (loop)
-      luaL_error(L, "the moonlet runtime is open already");
-    return hub_find(L);
-  }
-  lua_pop(L, 1);
-  if (lua_version(L) != LUA_VERSION_NUM)
-    luaL_error(L, "moonlet was built for Lua %d.%d", LUA_VERSION_NUM / 100, LUA_VERSION_NUM % 100);
+  make_thread(L, hub);
+  make_spawners(L);
+  class_push(L, &greenlet_kind);
+  luaL_setfuncs(L, greenlet_link_methods, 0);
+  make_main(L, hub);
+  guards_install(L, hub);
+  return 0;
+}
+
+/* A new hub in the state, or an error and none. */
+static struct hub *build(lua_State *L, struct ev_loop *loop) {
   struct hub *hub = allocate(L, loop);
   set_up(hub);
   io_open(hub);
   async_open(hub);
   signals_open(hub);
+  overflow_open(hub);
   if (hub->hosted)
     host_attach(hub);
   lua_setmetatable(L, -2);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &hub_key);
   hub_running = hub;
-  make_thread(L, hub);
-  make_spawners(L);
-  class_push(L, &greenlet_kind);
-  luaL_setfuncs(L, greenlet_link_methods, 0);
+  lua_pushcfunction(L, l_build);
+  lua_pushlightuserdata(L, hub);
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
+    hub_running = NULL;
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &hub_key);
+    lua_error(L);
+  }
+  return hub;
+}
+
+struct hub *hub_open(lua_State *L, struct ev_loop *loop) {
+  luaL_checkstack(L, 16, NULL);
+  if (lua_version(L) != LUA_VERSION_NUM)
+    luaL_error(L, "moonlet was built for Lua %d.%d", LUA_VERSION_NUM / 100, LUA_VERSION_NUM % 100);
+  bool open = lua_rawgetp(L, LUA_REGISTRYINDEX, &hub_key) == LUA_TUSERDATA;
   lua_pop(L, 1);
-  make_main(L, hub);
-  overflow_open(hub);
-  guards_install(L, hub);
-  signal(SIGPIPE, SIG_IGN);
+  if (!open) {
+    signal(SIGPIPE, SIG_IGN);
+    return build(L, loop);
+  }
+  struct hub *hub = hub_find(L);
+  if (loop)
+    luaL_error(L, "the moonlet runtime is open already");
+  if (hub->closing)
+    luaL_error(L, "the moonlet runtime of this Lua state is closed");
   return hub;
 }
 
