@@ -12,6 +12,7 @@
 enum { RESULT_OUTCOME = UV_OUTCOME, RESULT_TRACEBACK, RESULT_LINKS };
 
 struct result {
+  struct class_object object;
   struct link waiters; /* those who wait, and links */
   bool ready, failed;
   int count; /* values in RESULT_OUTCOME */

@@ -9,6 +9,7 @@
 #include "queue.h"
 
 struct channel {
+  struct class_object object;
   struct link getters, putters;
   struct link lookers; /* peeks, and those of moonlet.wait */
   bool shut;

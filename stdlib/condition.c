@@ -10,6 +10,7 @@
 #include "protect.h"
 
 struct condition {
+  struct class_object object;
   struct lock *lock; /* NULL: to be made at its first use */
   struct link waiters;
 };
@@ -55,6 +56,7 @@ static int l_new(lua_State *L) {
 
 /* While a Condition waits: how often its RLock, now given up, had been taken. */
 struct relock {
+  struct class_object object;
   struct lock *lock;
   lua_Integer depth;
 };

@@ -6,6 +6,7 @@
 MOONLET_API int luaopen_moonlet_event(lua_State *L);
 
 struct event {
+  struct class_object object;
   struct link waiters;
   bool set;
   int waiting; /* greenlets in wait(), with those that are woken but have not run yet */

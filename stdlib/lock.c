@@ -12,6 +12,7 @@
 MOONLET_API int luaopen_moonlet_lock(lua_State *L);
 
 struct guard {
+  struct class_object object;
   struct lock *lock;
   bool held;
 };

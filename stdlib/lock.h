@@ -16,6 +16,7 @@ enum lock_mode {
 };
 
 struct lock {
+  struct class_object object;
   enum lock_mode mode;
   lua_Integer counter; /* free permits */
   lua_Integer bound;   /* the most there may be */

@@ -38,6 +38,7 @@ struct queue_node {
 };
 
 struct queue {
+  struct class_object object;
   const struct queue_order *order;
   lua_Integer count, maxsize;
   uint64_t version;                      /* counts the changes */

@@ -250,6 +250,7 @@ static int l_select(lua_State *L) {
 /* ---- poll ---- */
 
 struct poll {
+  struct class_object object;
   int count; /* objects */
 };
 

@@ -263,6 +263,53 @@ static void main_may_block_outside(void) {
   close_host(&host);
 }
 
+static void on_event(struct ev_loop *loop, ev_timer *watcher, int revents) {
+  (void)loop, (void)revents;
+  run(watcher->data, "event:set()");
+}
+
+/* What wakes main may come from a watcher of the host's; without any it would wait for ever. */
+static void main_may_wait_for_the_host(void) {
+  struct host host;
+  ev_timer once;
+  open_host(&host);
+  run(host.L, "event = require 'moonlet.event'.Event()");
+  ev_timer_init(&once, on_event, 0.01, 0.);
+  once.data = host.L;
+  ev_timer_start(host.loop, &once);
+  run(host.L, "assert(event:wait()) event:clear()");
+  run(host.L, "local ok, err = pcall(event.wait, event)\n"
+              "assert(not ok and err:is(moonlet.LoopExit), err)");
+  close_host(&host);
+}
+
+/* The loop's plans from when it ran last do not matter to main. */
+static void main_wakes_in_time(void) {
+  struct host host;
+  open_host(&host);
+  run(host.L, "sleeper = moonlet.spawn(moonlet.sleep, 20)");
+  ev_run(host.loop, EVRUN_NOWAIT);
+  double start = now();
+  run(host.L, "moonlet.sleep(0.001)");
+  check(now() - start < 10);
+  run(host.L, "sleeper:kill()");
+  close_host(&host);
+}
+
+/* Main sleeps between events, whichever came before. */
+static void waiting_takes_no_time(void) {
+  struct host host;
+  open_host(&host);
+  run(host.L, "moonlet.spawn(moonlet.sleep, 0.002)");
+  ev_run(host.loop, EVRUN_ONCE);
+  run(host.L, "moonlet.sleep(0.001)\n"
+              "local before = moonlet.stats().polls\n"
+              "moonlet.sleep(0.05)\n"
+              "local polls = moonlet.stats().polls - before\n"
+              "assert(polls < 50, polls)");
+  close_host(&host);
+}
+
 /* Greenlets that block deep in C calls keep their stacks while the host's loop goes round. */
 static void greenlets_may_pin(void) {
   struct host host;
@@ -316,6 +363,9 @@ int main(void) {
   callbacks_may_wake_greenlets();
   callbacks_may_not_block();
   main_may_block_outside();
+  main_may_wait_for_the_host();
+  main_wakes_in_time();
+  waiting_takes_no_time();
   greenlets_may_pin();
   closing_leaves_the_loop();
   return 0;

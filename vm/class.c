@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
 static const char kind_key; /* class[&kind_key]: light userdata, its kind */
 
 static const struct class_kind object_kind;
@@ -24,8 +27,14 @@ const struct class_kind *class_kind_of(lua_State *L, int arg) {
   return kind;
 }
 
+/* No other userdata begins with the address of a kind, so the metatable is rarely asked. */
 void *class_test(lua_State *L, int arg, const struct class_kind *kind) {
-  return lua_type(L, arg) == LUA_TUSERDATA ? checked(L, kind, arg) : NULL;
+  if (lua_type(L, arg) != LUA_TUSERDATA)
+    return NULL;
+  struct class_object *object = lua_touserdata(L, arg);
+  if (lua_rawlen(L, arg) >= sizeof *object && object->kind == kind)
+    return object;
+  return checked(L, kind, arg);
 }
 
 void *class_check(lua_State *L, int arg, const struct class_kind *kind) {
@@ -84,40 +93,53 @@ lua_Number class_optnumber(lua_State *L, int arg, lua_Number otherwise) {
 
 /* ---- fields of userdata ---- */
 
-/* Upvalues of both: the class, the table of computed fields. */
+/* Upvalues of both: the class, the table of computed fields, the kind. */
+enum { UP_CLASS = 1, UP_FIELDS, UP_KIND };
+
+/* The computed field whose name is at 2, of the object at 1; or NULL. */
+static const struct class_field *find_field(lua_State *L, void **object) {
+  lua_pushvalue(L, 2);
+  lua_rawget(L, lua_upvalueindex(UP_FIELDS));
+  const struct class_field *field = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  if (field)
+    *object = class_check(L, 1, lua_touserdata(L, lua_upvalueindex(UP_KIND)));
+  return field;
+}
+
+/* First the user's own fields, then methods, computed fields, what the classes above have. */
 static int l_index(lua_State *L) {
-  if (lua_getiuservalue(L, 1, CLASS_FIELDS) == LUA_TTABLE) {
+  void *object;
+  if (unlikely(lua_type(L, 1) != LUA_TUSERDATA))
+    return luaL_typeerror(L, 1, "userdata");
+  if (unlikely(lua_getiuservalue(L, 1, CLASS_FIELDS) == LUA_TTABLE)) {
     lua_pushvalue(L, 2);
     if (lua_rawget(L, -2) != LUA_TNIL)
       return 1;
   }
-  lua_settop(L, 2);
   lua_pushvalue(L, 2);
-  if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)
+  if (likely(lua_rawget(L, lua_upvalueindex(UP_CLASS)) != LUA_TNIL))
     return 1;
-  lua_pushvalue(L, 2);
-  if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TLIGHTUSERDATA) {
-    const struct class_field *field = lua_touserdata(L, -1);
-    field->get(L, lua_touserdata(L, 1));
-    return 1;
-  }
+  const struct class_field *field = find_field(L, &object);
   lua_settop(L, 2);
-  lua_gettable(L, lua_upvalueindex(1));
+  if (field)
+    field->get(L, object);
+  else
+    lua_gettable(L, lua_upvalueindex(UP_CLASS));
   return 1;
 }
 
 static int l_newindex(lua_State *L) {
-  lua_pushvalue(L, 2);
-  if (lua_rawget(L, lua_upvalueindex(2)) == LUA_TLIGHTUSERDATA) {
-    const struct class_field *field = lua_touserdata(L, -1);
+  void *object;
+  luaL_checktype(L, 1, LUA_TUSERDATA);
+  const struct class_field *field = find_field(L, &object);
+  if (field) {
     if (!field->set)
       return luaL_error(L, "field '%s' of a %s cannot be set", field->name,
                         (class_push_name(L, 1), lua_tostring(L, -1)));
-    lua_settop(L, 3);
-    field->set(L, lua_touserdata(L, 1));
+    field->set(L, object);
     return 0;
   }
-  lua_settop(L, 3);
   if (lua_getiuservalue(L, 1, CLASS_FIELDS) != LUA_TTABLE) {
     lua_settop(L, 3);
     lua_newtable(L);
@@ -152,7 +174,9 @@ static void push_field_table(lua_State *L, const struct class_kind *kind) {
 static void *allocate(lua_State *L, const struct class_kind *kind) {
   if (!kind->size)
     return lua_newtable(L), NULL;
-  void *object = memset(lua_newuserdatauv(L, kind->size, kind->values + 1), 0, kind->size);
+  struct class_object *object = lua_newuserdatauv(L, kind->size, kind->values + 1);
+  memset(object, 0, kind->size);
+  object->kind = kind;
   if (kind->init)
     kind->init(L, object);
   return object;
@@ -195,14 +219,16 @@ static void finish_class(lua_State *L, const struct class_kind *kind) {
   lua_pushlightuserdata(L, (void *)kind);
   lua_rawsetp(L, class, &kind_key);
   if (kind->size) {
-    lua_pushvalue(L, class);
     push_field_table(L, kind);
-    lua_pushvalue(L, -2);
-    lua_pushvalue(L, -2);
-    lua_pushcclosure(L, l_index, 2);
-    lua_setfield(L, class, "__index");
-    lua_pushcclosure(L, l_newindex, 2);
-    lua_setfield(L, class, "__newindex");
+    const char *const names[] = {"__index", "__newindex"};
+    for (int i = 0; i < 2; i++) {
+      lua_pushvalue(L, class);
+      lua_pushvalue(L, class + 1);
+      lua_pushlightuserdata(L, (void *)kind);
+      lua_pushcclosure(L, i ? l_newindex : l_index, 3);
+      lua_setfield(L, class, names[i]);
+    }
+    lua_pop(L, 1);
   } else {
     lua_pushvalue(L, class);
     lua_setfield(L, class, "__index");
@@ -219,10 +245,12 @@ static void finish_class(lua_State *L, const struct class_kind *kind) {
   lua_setmetatable(L, class);
 }
 
-/* Metamethods are looked up raw, so a subclass needs copies of them. */
-static void copy_metamethods(lua_State *L, int from, int to) {
+/* Metamethods are looked up raw, so a subclass needs copies of them; with copies of all
+   methods they are found sooner too. */
+static void copy_members(lua_State *L, int from, int to, bool all) {
   for (lua_pushnil(L); lua_next(L, from); lua_pop(L, 1))
-    if (lua_type(L, -2) == LUA_TSTRING && strncmp(lua_tostring(L, -2), "__", 2) == 0) {
+    if (lua_type(L, -2) == LUA_TSTRING &&
+        (all || strncmp(lua_tostring(L, -2), "__", 2) == 0)) {
       lua_pushvalue(L, -2);
       lua_pushvalue(L, -2);
       lua_rawset(L, to);
@@ -241,7 +269,7 @@ void class_push(lua_State *L, const struct class_kind *kind) {
   int base = lua_gettop(L);
   lua_newtable(L);
   if (kind != &object_kind)
-    copy_metamethods(L, base, base + 1);
+    copy_members(L, base, base + 1, true);
   finish_class(L, kind);
   lua_pushstring(L, kind->name);
   lua_setfield(L, base + 1, "__name");
@@ -254,7 +282,7 @@ void class_push(lua_State *L, const struct class_kind *kind) {
 
 void *class_new(lua_State *L, const struct class_kind *kind) {
   void *object = allocate(L, kind);
-  if (__builtin_expect(lua_rawgetp(L, LUA_REGISTRYINDEX, kind) != LUA_TTABLE, 0)) {
+  if (unlikely(lua_rawgetp(L, LUA_REGISTRYINDEX, kind) != LUA_TTABLE)) {
     lua_pop(L, 1);
     class_push(L, kind);
   }
@@ -275,7 +303,7 @@ static int l_extend(lua_State *L) {
   const struct class_kind *kind = lua_touserdata(L, -1);
   lua_settop(L, 1);
   lua_newtable(L);
-  copy_metamethods(L, 1, 2);
+  copy_members(L, 1, 2, false);
   finish_class(L, kind);
   if (name) {
     lua_pushstring(L, name);

@@ -19,6 +19,13 @@
 /* The user value that holds the user's own fields; a kind's further ones follow it. */
 #define CLASS_FIELDS 1
 
+struct class_kind;
+
+/* The first member of every userdata of a class: a quick proof of what it is. */
+struct class_object {
+  const struct class_kind *kind;
+};
+
 /* A field that is computed; `get` pushes one value, `set` takes the value at index 3. */
 struct class_field {
   const char *name;
@@ -29,7 +36,7 @@ struct class_field {
 struct class_kind {
   const char *name;
   const struct class_kind *base; /* NULL: Object */
-  size_t size;
+  size_t size;                               /* of a struct that begins with a class_object */
   int values;                                /* user values beyond the first */
   void (*init)(lua_State *L, void *object);  /* a valid state before `new` runs; zeroed memory */
   const luaL_Reg *methods;                   /* with `new` and metamethods */

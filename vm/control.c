@@ -21,6 +21,9 @@ static const struct wait_kind sleep_here_kind = {.name = "sleep"};
  * Source: gevent.sleep.
  */
 static int l_sleep(lua_State *L) {
+  int is_integer;
+  if (likely(lua_tointegerx(L, 1, &is_integer) <= 0 && (is_integer || lua_isnoneornil(L, 1))))
+    return wait_turn(L, &turn_kind);
   double seconds = luaL_optnumber(L, 1, 0);
   luaL_argcheck(L, seconds == seconds, 1, "seconds are not a number");
   if (seconds <= 0)

@@ -31,6 +31,8 @@ static bool overrides_run(lua_State *L) {
  */
 static int l_new(lua_State *L) {
   struct greenlet *g = check(L);
+  if (g->state != GREENLET_NEW)
+    return luaL_error(L, "the greenlet has already been started");
   bool runs = overrides_run(L);
   lua_pop(L, 1);
   if (!runs || !lua_isnoneornil(L, 2)) {

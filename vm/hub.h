@@ -67,6 +67,7 @@ enum { UV_FIELDS = CLASS_FIELDS, UV_OUTCOME, UV_BODY, UV_LOCALS = UV_BODY };
    UV_BODY: before the first turn the function, then its greenlet-local values. */
 
 struct greenlet {
+  struct class_object object;
   struct runnable run;    /* linked: ready, will run in its turn */
   struct hub *hub;
   lua_State *L;           /* its thread, from its first turn to its end */

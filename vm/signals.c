@@ -15,6 +15,7 @@
 enum { UV_HANDLER = CLASS_FIELDS + 1 }; /* a table: the function and its arguments, `n` */
 
 struct handler {
+  struct class_object object;
   ev_signal watcher;
   struct link link; /* among the hub's */
   struct hub *hub;

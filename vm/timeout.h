@@ -8,6 +8,7 @@
 #include "hub.h"
 
 struct timeout {
+  struct class_object object;
   struct interrupt interrupt;
   struct timer timer;
   double seconds;

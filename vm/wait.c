@@ -190,22 +190,40 @@ bool wait_here(lua_State *L, struct link *ring, double limit, const struct wait_
   return g->notified;
 }
 
-int wait_turn(lua_State *L, const struct wait_kind *kind) {
-  struct hub *hub = hub_of(L);
-  struct greenlet *parking = hub_parking(hub, L);
-  struct greenlet *g = parking ? parking : hub_pinning(hub, L);
-  start_waiting(g, NULL, kind);
-  hub_push(hub, &g->run);
-  return parking ? park(L, g) : pin(L, hub, g);
+/* The most frequent wait of all: nothing is registered but the turn in the run queue. */
+static int turned(lua_State *L, int status, lua_KContext top) {
+  struct hub *hub = hub_running;
+  struct greenlet *g = likely(hub != NULL) ? hub->current : NULL;
+  if (unlikely(!g || g->L != L || g->interrupt))
+    return resumed(L, status, top);
+  g->waiting = NULL;
+  return 0;
 }
 
-void wait_turn_here(lua_State *L, const struct wait_kind *kind) {
-  struct hub *hub = hub_of(L);
+static int pin_turn(lua_State *L, struct hub *hub, const struct wait_kind *kind) {
   struct greenlet *g = hub_pinning(hub, L);
   start_waiting(g, NULL, kind);
   hub_push(hub, &g->run);
-  pin(L, hub, g);
+  return pin(L, hub, g);
 }
+
+int wait_turn(lua_State *L, const struct wait_kind *kind) {
+  struct hub *hub = hub_of(L);
+  struct greenlet *g = hub_parking(hub, L);
+  if (unlikely(!g))
+    return pin_turn(L, hub, kind);
+  g->waiting = kind;
+  g->ring = NULL;
+  g->timed_out = false;
+  hub_push(hub, &g->run);
+  if (unlikely(kind->step != NULL))
+    return park(L, g);
+  g->state = GREENLET_PARKED;
+  g->blocked = L;
+  return lua_yieldk(L, 0, 0, turned);
+}
+
+void wait_turn_here(lua_State *L, const struct wait_kind *kind) { pin_turn(L, hub_of(L), kind); }
 
 /* ---- time limits ---- */
 
