@@ -66,9 +66,9 @@ READLINE := $(shell $(call has_headers,stdio.h readline/readline.h) && echo yes)
 PROGRAM_SOURCES := vm/main.c vm/repl.c
 LIBRARY_SOURCES := $(filter-out $(PROGRAM_SOURCES), \
   $(wildcard vm/*.c vm/*/*.c vm/*.S stdlib/*.c stdlib/*/*.c))
-TEST_SOURCES    := $(wildcard tests/*.c)
+TEST_SOURCES    := $(wildcard tests/*.c tests/bench/*.c)
 LUA_SOURCES     := $(wildcard stdlib/*.lua stdlib/*/*.lua)
-C_FILES         := $(wildcard $(patsubst %,%/*.[ch],vm vm/* stdlib stdlib/* tests tests/ci))
+C_FILES         := $(wildcard $(patsubst %,%/*.[ch],vm vm/* stdlib stdlib/* tests tests/ci tests/bench))
 
 object = $(1:%=$(BUILD)/obj/%.o)
 LIBRARY_OBJECTS := $(call object,$(LIBRARY_SOURCES))
@@ -171,8 +171,15 @@ valgrind: ## Run the C tests and the specs (or only those in SPECS=...) under va
 	  all test-programs
 	@WRAP="$(VALGRIND)" SPECS="$(SPECS)" LIMIT=900 tests/ci/check $(BUILD)/valgrind c specs
 
-bench: all ## Run the benchmarks
-	@tests/bench/run
+bench: all $(BUILD)/tests/bench/floor ## Run the benchmarks: against bare loops over lua_resume
+	@tests/bench/run $(BUILD)
+
+bench-instructions: all $(BUILD)/tests/bench/floor ## Count instructions instead of time
+	@$(call ensure,$(BUILD_PACKAGES) valgrind)
+	@tests/bench/run $(BUILD) instructions
+
+# The floor holds liblua as the command does, so that they differ in nothing else.
+$(BUILD)/tests/bench/floor: private LUA_LIBS := $(or $(LUA_STATIC),$(LUA_LIBS))
 
 ifneq ($(wildcard tests/fuzz/run),)
 fuzz: all ## Run the fuzzers
@@ -249,11 +256,11 @@ clean: ## Remove everything that was built
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' $(firstword $(MAKEFILE_LIST)) | \
-	  while read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	  while read -r name text; do printf '  make %-18s %s\n' "$$name" "$$text"; done
 
 FORCE:
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: FORCE all library module test-programs test tutorial sanitize valgrind bench fuzz lint \
-  lint-format lint-lua lint-clang format tidy deps install install-module uninstall rock packaging \
-  dist clean help
+.PHONY: FORCE all library module test-programs test tutorial sanitize valgrind bench \
+  bench-instructions fuzz lint lint-format lint-lua lint-clang format tidy deps install \
+  install-module uninstall rock packaging dist clean help

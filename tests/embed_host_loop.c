@@ -2,6 +2,7 @@
 #include <ev.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <sys/wait.h>
 
 #include "support.h"
 
@@ -203,6 +204,26 @@ static void threads_may_work(void) {
   close_host(&host);
 }
 
+/* A fork leaves the threads in the parent; the child gets its own, and can end. */
+static void forked_children_have_threads(void) {
+  struct host host;
+  int status;
+  open_host(&host);
+  lua_register(host.L, "offload_nap", offload_nap);
+  run(host.L, "napper = moonlet.spawn(offload_nap) moonlet.sleep(0)");
+  pid_t child = fork();
+  check(child >= 0);
+  if (child == 0) {
+    ev_loop_fork(host.loop);
+    run(host.L, "assert(offload_nap() and not napper:dead())");
+    close_host(&host);
+    _exit(0);
+  }
+  run(host.L, "assert(napper:get() == true)");
+  check(waitpid(child, &status, 0) == child && status == 0);
+  close_host(&host);
+}
+
 /* ---- in the host's callbacks ---- */
 
 static void callbacks_may_spawn(void) {
@@ -359,6 +380,7 @@ int main(void) {
   descriptors_of_both_work();
   threads_may_wake_greenlets();
   threads_may_work();
+  forked_children_have_threads();
   callbacks_may_spawn();
   callbacks_may_wake_greenlets();
   callbacks_may_not_block();

@@ -249,8 +249,7 @@ static void finish_class(lua_State *L, const struct class_kind *kind) {
    methods they are found sooner too. */
 static void copy_members(lua_State *L, int from, int to, bool all) {
   for (lua_pushnil(L); lua_next(L, from); lua_pop(L, 1))
-    if (lua_type(L, -2) == LUA_TSTRING &&
-        (all || strncmp(lua_tostring(L, -2), "__", 2) == 0)) {
+    if (lua_type(L, -2) == LUA_TSTRING && (all || strncmp(lua_tostring(L, -2), "__", 2) == 0)) {
       lua_pushvalue(L, -2);
       lua_pushvalue(L, -2);
       lua_rawset(L, to);

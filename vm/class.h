@@ -35,11 +35,11 @@ struct class_field {
 
 struct class_kind {
   const char *name;
-  const struct class_kind *base; /* NULL: Object */
-  size_t size;                               /* of a struct that begins with a class_object */
-  int values;                                /* user values beyond the first */
-  void (*init)(lua_State *L, void *object);  /* a valid state before `new` runs; zeroed memory */
-  const luaL_Reg *methods;                   /* with `new` and metamethods */
+  const struct class_kind *base;            /* NULL: Object */
+  size_t size;                              /* of a struct that begins with a class_object */
+  int values;                               /* user values beyond the first */
+  void (*init)(lua_State *L, void *object); /* a valid state before `new` runs; zeroed memory */
+  const luaL_Reg *methods;                  /* with `new` and metamethods */
   const struct class_field *fields;
   /* For moonlet.wait: the ring to be told by, or NULL if it is ready now. */
   struct link *(*watch)(void *object);

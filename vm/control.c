@@ -122,6 +122,10 @@ int moonlet_run(lua_State *L, double timeout) {
   struct hub *hub = hub_of(L);
   if (hub->current != hub->main)
     luaL_error(L, "only the main greenlet can wait for all others");
+  if (timeout == 0) {
+    wait_turn_here(L, &run_kind);
+    return list_empty(&hub->ready) && hub->refs == 0 && hub->timers.count == 0;
+  }
   return wait_here(L, &hub->drained, timeout < 0 ? NO_LIMIT : timeout, &run_kind);
 }
 
@@ -130,7 +134,6 @@ int moonlet_spawn(lua_State *L, int nargs) {
   return 1;
 }
 
-const luaL_Reg control_functions[] = {{"sleep", l_sleep},   {"idle", l_idle},
-                                      {"try", l_try},       {"getcurrent", l_getcurrent},
-                                      {"shield", l_shield}, {"now", l_now},
-                                      {NULL, NULL}};
+const luaL_Reg control_functions[] = {
+    {"sleep", l_sleep},   {"idle", l_idle}, {"try", l_try}, {"getcurrent", l_getcurrent},
+    {"shield", l_shield}, {"now", l_now},   {NULL, NULL}};

@@ -73,12 +73,12 @@ static void start_on(struct cstack *stack, void (*entry)(void *), void *argument
   *--sp = 0;
   *--sp = 0;
   *--sp = (uintptr_t)cstack_entry;
-  *--sp = 0;                 /* rbp */
-  *--sp = (uintptr_t)entry;  /* rbx */
+  *--sp = 0;                   /* rbp */
+  *--sp = (uintptr_t)entry;    /* rbx */
   *--sp = (uintptr_t)argument; /* r12 */
-  *--sp = 0;                 /* r13 */
-  *--sp = 0;                 /* r14 */
-  *--sp = 0;                 /* r15 */
+  *--sp = 0;                   /* r13 */
+  *--sp = 0;                   /* r14 */
+  *--sp = 0;                   /* r15 */
   *--sp = mxcsr | (uintptr_t)x87 << 32;
   stack->sp = sp;
 }
@@ -147,7 +147,8 @@ static struct cstack *map_stack(struct cstack_pool *pool) {
 #ifdef MADV_NOHUGEPAGE
   madvise(map, length, MADV_NOHUGEPAGE);
 #endif
-  struct cstack *stack = (struct cstack *)((uintptr_t)(map + length - sizeof *stack) & ~(uintptr_t)63);
+  struct cstack *stack =
+      (struct cstack *)((uintptr_t)(map + length - sizeof *stack) & ~(uintptr_t)63);
   *stack = (struct cstack){.map = map, .length = length, .low = map + page, .high = (char *)stack};
 #ifdef MOONLET_VALGRIND
   stack->valgrind_id = VALGRIND_STACK_REGISTER(stack->low, stack->high);

@@ -34,10 +34,10 @@ struct cstack {
 struct cstack_pool {
   struct link idle, all;
   int idle_count, count;
-  size_t size;                 /* of stacks mapped from now on */
+  size_t size;                   /* of stacks mapped from now on */
   void (*entry)(void *argument); /* what a fresh stack runs; never returns */
   void *argument;
-  struct cstack *left;         /* the stack that the latest switch came from */
+  struct cstack *left; /* the stack that the latest switch came from */
 };
 
 void cstack_pool_init(struct cstack_pool *pool, void (*entry)(void *), void *argument);

@@ -368,11 +368,15 @@ static struct link *watch(void *object) {
 
 /* ---- the class ---- */
 
-static const struct class_field fields[] = {
-    {"started", get_started, NULL}, {"value", get_value, NULL},
-    {"exception", get_exception, NULL}, {"traceback", get_traceback, NULL},
-    {"args", get_args, NULL}, {"name", get_name, set_name},
-    {"parent", get_parent, NULL}, {"id", get_id, NULL}, {NULL, NULL, NULL}};
+static const struct class_field fields[] = {{"started", get_started, NULL},
+                                            {"value", get_value, NULL},
+                                            {"exception", get_exception, NULL},
+                                            {"traceback", get_traceback, NULL},
+                                            {"args", get_args, NULL},
+                                            {"name", get_name, set_name},
+                                            {"parent", get_parent, NULL},
+                                            {"id", get_id, NULL},
+                                            {NULL, NULL, NULL}};
 
 static const luaL_Reg methods[] = {{"new", l_new},
                                    {"_run", l_run},

@@ -28,11 +28,12 @@ static bool is_blocked_greenlet(lua_State *L, lua_State *thread) {
 /* Calls the library's resume on this function's own arguments, noting what runs. */
 static int resume_noting(lua_State *L, lua_State *thread) {
   struct hub *hub = hub_running;
-  if (!hub)
-    return lua_resume_(L);
-  hub->running = thread;
+  bool ours = hub && hub->running == L; /* two runtimes may share this thread */
+  if (ours)
+    hub->running = thread;
   int results = lua_resume_(L);
-  hub_running->running = L;
+  if (ours)
+    hub->running = L;
   return results;
 }
 

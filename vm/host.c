@@ -32,6 +32,12 @@ static void plan_return(struct hub *hub) {
     ev_idle_start(hub->loop, &hub->more);
 }
 
+/* Before we run the loop ourselves: what was planned for the host's own run does not hold. */
+void host_forget(struct hub *hub) {
+  ev_timer_stop(hub->loop, &hub->alarm);
+  ev_idle_stop(hub->loop, &hub->more);
+}
+
 static void on_prepare(struct ev_loop *loop, ev_prepare *watcher, int revents) {
   struct hub *hub = container_of(watcher, struct hub, prepare);
   (void)loop, (void)revents;
@@ -50,6 +56,8 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *watcher, int revents) {
 static void on_check(struct ev_loop *loop, ev_check *watcher, int revents) {
   struct hub *hub = container_of(watcher, struct hub, check);
   (void)revents;
+  if (hub->polling || hub->sliced)
+    return;
   bool due = hub->timers.count && timers_next(&hub->timers) <= hub_now(hub);
   if (due || !list_empty(&hub->ready))
     ev_idle_start(loop, &hub->more);

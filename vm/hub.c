@@ -25,9 +25,7 @@ static double monotonic(void) {
   return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
 }
 
-double hub_now(struct hub *hub) {
-  return hub->virtual_clock ? hub->virtual_now : monotonic();
-}
+double hub_now(struct hub *hub) { return hub->virtual_clock ? hub->virtual_now : monotonic(); }
 
 void hub_start_timer(lua_State *L, struct hub *hub, struct timer *timer, double seconds) {
   if (!timers_reserve(&hub->timers))
@@ -95,6 +93,8 @@ void hub_poll(struct hub *hub, bool wait) {
   hub->polls++;
   if (!hub->sliced) {
     io_verify(hub);
+    if (hub->hosted)
+      host_forget(hub);
     double delay = hub->timers.count ? timers_next(&hub->timers) - hub_now(hub) : 0;
     if (hub->timers.count && delay <= 0)
       wait = false;

@@ -68,38 +68,38 @@ enum { UV_FIELDS = CLASS_FIELDS, UV_OUTCOME, UV_BODY, UV_LOCALS = UV_BODY };
 
 struct greenlet {
   struct class_object object;
-  struct runnable run;    /* linked: ready, will run in its turn */
+  struct runnable run; /* linked: ready, will run in its turn */
   struct hub *hub;
-  lua_State *L;           /* its thread, from its first turn to its end */
-  lua_State *blocked;     /* the state that blocked: L, or a coroutine nested in it */
-  struct cstack *stack;   /* the C stack to continue on, while pinned */
+  lua_State *L;         /* its thread, from its first turn to its end */
+  lua_State *blocked;   /* the state that blocked: L, or a coroutine nested in it */
+  struct cstack *stack; /* the C stack to continue on, while pinned */
 
-  struct waiter wait;     /* its place in the ring it waits in */
-  struct link *ring;      /* that ring, from wait to wake-up; NULL: none */
+  struct waiter wait;              /* its place in the ring it waits in */
+  struct link *ring;               /* that ring, from wait to wake-up; NULL: none */
   const struct wait_kind *waiting; /* what it waits for; NULL: not blocked */
-  struct timer timer;     /* limits the wait, or delays the start */
-  bool notified;          /* by `ring`, and has not run since */
-  bool timed_out;         /* the timer has fired */
+  struct timer timer;              /* limits the wait, or delays the start */
+  bool notified;                   /* by `ring`, and has not run since */
+  bool timed_out;                  /* the timer has fired */
 
-  uint8_t state;          /* enum greenlet_state */
-  bool failed;            /* ended by an error */
-  bool reporting;         /* the error handler runs, after its end */
-  bool method;            /* its body is called with the Greenlet as first argument */
-  bool identified;        /* its thread was handed out: not to be used again */
-  bool localized;         /* has greenlet-local values */
-  bool spawner;           /* listed in the hub's table of spawners */
-  uint8_t refused;        /* how often it tried to block while the runtime was closing */
-  uint16_t shield;        /* depth of shields: interrupts are held back */
-  uint16_t held;          /* how many of them are */
-  int32_t slot;           /* of the hub's anchors, from start to end; 0: none */
-  int32_t args, results;  /* how many in UV_OUTCOME */
+  uint8_t state;         /* enum greenlet_state */
+  bool failed;           /* ended by an error */
+  bool reporting;        /* the error handler runs, after its end */
+  bool method;           /* its body is called with the Greenlet as first argument */
+  bool identified;       /* its thread was handed out: not to be used again */
+  bool localized;        /* has greenlet-local values */
+  bool spawner;          /* listed in the hub's table of spawners */
+  uint8_t refused;       /* how often it tried to block while the runtime was closing */
+  uint16_t shield;       /* depth of shields: interrupts are held back */
+  uint16_t held;         /* how many of them are */
+  int32_t slot;          /* of the hub's anchors, from start to end; 0: none */
+  int32_t args, results; /* how many in UV_OUTCOME */
 
   struct interrupt *interrupt; /* to be raised when it runs next */
-  struct link aimed;      /* ring: interrupts on their way to it */
-  struct link done;       /* ring: who waits for its end, joiners and links */
-  struct link alive;      /* among the hub's greenlets, from start to end */
-  const char *name;       /* as the user set it; points into the string kept with it */
-  uint64_t id, parent;    /* its own number and its spawner's */
+  struct link aimed;           /* ring: interrupts on their way to it */
+  struct link done;            /* ring: who waits for its end, joiners and links */
+  struct link alive;           /* among the hub's greenlets, from start to end */
+  const char *name;            /* as the user set it; points into the string kept with it */
+  uint64_t id, parent;         /* its own number and its spawner's */
 };
 
 extern const struct class_kind greenlet_kind;
@@ -136,60 +136,60 @@ void interrupt_kill(lua_State *L, struct greenlet *target);
 /* ---- the hub ---- */
 
 struct hub {
-  struct greenlet *current; /* NULL: the hub itself is at work */
+  struct greenlet *current;    /* NULL: the hub itself is at work */
   lua_State *volatile running; /* the state that runs now: its, or a coroutine's in it */
-  struct link ready;        /* the run queue */
-  int budget;               /* entries to run before libev is polled again */
-  int batch;                /* what the budget starts with; adapts to a time slice */
-  double polled_at;         /* when libev was polled last */
-  int loop_active;          /* watchers libev had active then */
-  struct cstack *stack;     /* the C stack in use */
-  struct greenlet *handoff; /* what the stack jumped to shall run first */
+  struct link ready;           /* the run queue */
+  int budget;                  /* entries to run before libev is polled again */
+  int batch;                   /* what the budget starts with; adapts to a time slice */
+  double polled_at;            /* when libev was polled last */
+  int loop_active;             /* watchers libev had active then */
+  struct cstack *stack;        /* the C stack in use */
+  struct greenlet *handoff;    /* what the stack jumped to shall run first */
 
   struct timers timers;
   struct ev_loop *loop;
-  unsigned refs;            /* registrations, besides timers, that may make something ready */
+  unsigned refs; /* registrations, besides timers, that may make something ready */
   uint64_t tickets;
-  bool virtual_clock;       /* time stands still but jumps to the next timer when idle */
+  bool virtual_clock; /* time stands still but jumps to the next timer when idle */
   double virtual_now;
-  uint64_t shuffle;         /* state of the random order; 0: first in, first out */
+  uint64_t shuffle; /* state of the random order; 0: first in, first out */
 
-  struct cstack native;     /* the thread's own stack */
+  struct cstack native; /* the thread's own stack */
   struct cstack_pool stacks;
   struct greenlet *main;
-  struct greenlet host;     /* stands for the host's loop while greenlets run inside it */
-  bool hosted;              /* the loop is the host's */
-  bool polling;             /* inside ev_run on our own account */
-  bool sliced;              /* greenlets run inside the host's ev_run */
+  struct greenlet host; /* stands for the host's loop while greenlets run inside it */
+  bool hosted;          /* the loop is the host's */
+  bool polling;         /* inside ev_run on our own account */
+  bool sliced;          /* greenlets run inside the host's ev_run */
   bool closing, closed;
-  bool special;             /* something keeps greenlets off the fast path */
-  bool always_pin;          /* for tests: never park */
+  bool special;    /* something keeps greenlets off the fast path */
+  bool always_pin; /* for tests: never park */
 
-  lua_State *L;             /* the hub's own thread, HUB_ANCHORS at its bottom */
-  int anchors;              /* registry reference: slot -> value kept alive */
-  int threads;              /* registry reference: light userdata -> thread of a greenlet */
+  lua_State *L; /* the hub's own thread, HUB_ANCHORS at its bottom */
+  int anchors;  /* registry reference: slot -> value kept alive */
+  int threads;  /* registry reference: light userdata -> thread of a greenlet */
   int *free_slots, free_count, slots;
   lua_State **idle_threads; /* finished ones, to be used again */
   int idle_thread_count;
 
-  struct link greenlets;    /* ring: all started and not dead, but main */
-  struct link idlers;       /* ring: waiting until nothing is ready */
-  struct link drained;      /* ring: main, waiting until nothing could become ready */
+  struct link greenlets; /* ring: all started and not dead, but main */
+  struct link idlers;    /* ring: waiting until nothing is ready */
+  struct link drained;   /* ring: main, waiting until nothing could become ready */
   struct interrupt loop_exit, sigint;
-  struct io_table *io;      /* io.c: descriptors waited for */
-  struct async *async;      /* async.c: wake-ups from other threads */
-  struct link signals;      /* signals.c: ring of handlers installed */
+  struct io_table *io;       /* io.c: descriptors waited for */
+  struct async *async;       /* async.c: wake-ups from other threads */
+  struct link signals;       /* signals.c: ring of handlers installed */
   struct watchdog *watchdog; /* watchdog.c: NULL while it is off */
-  ev_timer alarm;           /* the earliest timer */
-  ev_prepare prepare;       /* host-driven: runs greenlets before the loop waits */
-  ev_check check;           /* host-driven: sees what the events have made ready */
-  ev_idle more;             /* host-driven: keeps it from waiting */
+  ev_timer alarm;            /* the earliest timer */
+  ev_prepare prepare;        /* host-driven: runs greenlets before the loop waits */
+  ev_check check;            /* host-driven: sees what the events have made ready */
+  ev_idle more;              /* host-driven: keeps it from waiting */
 
   pthread_t thread;
   uint64_t next_id;
   uint64_t switches, spawned, polls;
   int alive, pinned, signal_count;
-  double lag;               /* the longest time between two polls, seconds */
+  double lag; /* the longest time between two polls, seconds */
 };
 
 enum { HUB_ANCHORS = 1 };
@@ -248,6 +248,7 @@ void hub_shutdown(struct hub *hub, lua_State *L);
 /* The host's loop (host.c). */
 void host_attach(struct hub *hub);
 void host_detach(struct hub *hub);
+void host_forget(struct hub *hub); /* what was planned for the host's own run */
 
 static inline struct greenlet *hub_parking(struct hub *hub, lua_State *L) {
   struct greenlet *g = hub->current;

@@ -226,8 +226,11 @@ static int continue_step(lua_State *L, bool timed_out) {
 
 int moonlet_wait_fdk(lua_State *L, int fd, int events, double timeout, lua_KContext ctx,
                      lua_KFunction k) {
-  static const struct wait_kind kind = {
-      .name = "a descriptor", .step = continue_step, .external = true, .enter = io_enter, .leave = io_leave};
+  static const struct wait_kind kind = {.name = "a descriptor",
+                                        .step = continue_step,
+                                        .external = true,
+                                        .enter = io_enter,
+                                        .leave = io_leave};
   struct hub *hub = hub_of(L);
   struct greenlet *g = hub_parking(hub, L);
   struct link *ring = prepare(L, g ? g : hub_pinning(hub, L), fd, events);

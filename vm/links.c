@@ -13,7 +13,7 @@ struct greenlet_link {
   struct waiter waiter;
   struct runnable call; /* linked: a raw link whose turn will come */
   struct greenlet *target, *runner;
-  int slot;             /* anchors a raw link until then */
+  int slot; /* anchors a raw link until then */
   enum mode mode;
 };
 
@@ -165,9 +165,6 @@ static int l_unlink(lua_State *L) {
   return 0;
 }
 
-const luaL_Reg greenlet_link_methods[] = {{"link", l_link},
-                                          {"link_value", l_link_value},
-                                          {"link_exception", l_link_exception},
-                                          {"rawlink", l_rawlink},
-                                          {"unlink", l_unlink},
-                                          {NULL, NULL}};
+const luaL_Reg greenlet_link_methods[] = {
+    {"link", l_link},       {"link_value", l_link_value}, {"link_exception", l_link_exception},
+    {"rawlink", l_rawlink}, {"unlink", l_unlink},         {NULL, NULL}};

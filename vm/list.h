@@ -20,7 +20,8 @@ struct link {
 
 /* Walks a ring in order; `next_` is fetched first, so the body may remove `it`. */
 #define list_each(it, ring)                                                                        \
-  for (struct link *it = (ring)->next, *next_ = it->next; it != (ring); it = next_, next_ = it->next)
+  for (struct link *it = (ring)->next, *next_ = it->next; it != (ring);                            \
+       it = next_, next_ = it->next)
 
 static inline void list_init(struct link *ring) { ring->prev = ring->next = ring; }
 

@@ -73,8 +73,7 @@ static int l_search(lua_State *L) {
 }
 
 static void add_searcher(lua_State *L) {
-  if (lua_getglobal(L, "package") != LUA_TTABLE ||
-      lua_getfield(L, -1, "searchers") != LUA_TTABLE) {
+  if (lua_getglobal(L, "package") != LUA_TTABLE || lua_getfield(L, -1, "searchers") != LUA_TTABLE) {
     lua_settop(L, lua_gettop(L) - 1);
     return;
   }

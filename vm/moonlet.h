@@ -84,8 +84,8 @@ MOONLET_API int moonlet_wait_fd(lua_State *L, int fd, int events, double timeout
  * Use: return moonlet_wait_fdk(L, fd, events, timeout, ctx, k);
  * k runs with the events (or 0) pushed on the stack, its status being LUA_YIELD or LUA_OK.
  */
-MOONLET_API int moonlet_wait_fdk(lua_State *L, int fd, int events, double timeout,
-                                 lua_KContext ctx, lua_KFunction k);
+MOONLET_API int moonlet_wait_fdk(lua_State *L, int fd, int events, double timeout, lua_KContext ctx,
+                                 lua_KFunction k);
 
 /* ---- waiting for something of your own ---- */
 

@@ -50,7 +50,7 @@ static void make_main(lua_State *L, struct hub *hub) {
   g->L = lua_tothread(L, -1);
   lua_pop(L, 1);
   hub->main = hub->current = g;
-  hub->running = L;
+  hub->running = g->L;
 }
 
 /* From lua_close: other finalizers have run already, so no greenlet may run again. */
@@ -133,6 +133,8 @@ static void set_up(struct hub *hub) {
 static int l_build(lua_State *L) {
   struct hub *hub = lua_touserdata(L, 1);
   luaL_checkstack(L, 16, NULL);
+  if (!hub->io)
+    luaL_error(L, "not enough memory");
   make_thread(L, hub);
   make_spawners(L);
   class_push(L, &greenlet_kind);

@@ -66,9 +66,8 @@ static int start_handler(lua_State *L) {
   struct hub *hub = lua_touserdata(L, 1);
   hub_push_anchored(L, hub, (int)lua_tointeger(L, 2));
   lua_getiuservalue(L, 3, UV_HANDLER);
-  int count = (int)lua_rawlen(L, 4);
   lua_getfield(L, 4, "n");
-  count = (int)lua_tointeger(L, -1);
+  int count = (int)lua_tointeger(L, -1);
   lua_pop(L, 1);
   luaL_checkstack(L, count + 4, NULL);
   lua_pushcfunction(L, l_handle);
@@ -107,19 +106,20 @@ static void cancel(struct handler *handler) {
 static const struct {
   const char *name;
   int number;
-} names[] = {{"HUP", SIGHUP},   {"INT", SIGINT},   {"QUIT", SIGQUIT},   {"TERM", SIGTERM},
-             {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"ALRM", SIGALRM},   {"CHLD", SIGCHLD},
-             {"CONT", SIGCONT}, {"TSTP", SIGTSTP}, {"TTIN", SIGTTIN},   {"TTOU", SIGTTOU},
-             {"PIPE", SIGPIPE}, {"WINCH", SIGWINCH}, {"IO", SIGIO},     {"URG", SIGURG},
+} names[] = {{"HUP", SIGHUP},   {"INT", SIGINT},       {"QUIT", SIGQUIT}, {"TERM", SIGTERM},
+             {"USR1", SIGUSR1}, {"USR2", SIGUSR2},     {"ALRM", SIGALRM}, {"CHLD", SIGCHLD},
+             {"CONT", SIGCONT}, {"TSTP", SIGTSTP},     {"TTIN", SIGTTIN}, {"TTOU", SIGTTOU},
+             {"PIPE", SIGPIPE}, {"WINCH", SIGWINCH},   {"IO", SIGIO},     {"URG", SIGURG},
              {"PROF", SIGPROF}, {"VTALRM", SIGVTALRM}, {"XCPU", SIGXCPU}, {"XFSZ", SIGXFSZ},
-             {"ABRT", SIGABRT}, {"SYS", SIGSYS},   {"TRAP", SIGTRAP}};
+             {"ABRT", SIGABRT}, {"SYS", SIGSYS},       {"TRAP", SIGTRAP}};
 
 /* A signal's number or name ("SIGTERM", "TERM"); SIGKILL and the like cannot be handled. */
 static int check_signal(lua_State *L, int arg) {
   if (lua_isinteger(L, arg)) {
     lua_Integer number = lua_tointeger(L, arg);
-    luaL_argcheck(L, number > 0 && number < NSIG && number != SIGKILL && number != SIGSTOP &&
-                         number != SIGSEGV,
+    luaL_argcheck(L,
+                  number > 0 && number < NSIG && number != SIGKILL && number != SIGSTOP &&
+                      number != SIGSEGV,
                   arg, "not a signal that can be handled");
     return (int)number;
   }

@@ -120,7 +120,7 @@ static int l_start_new(lua_State *L) {
     return 1;
   }
   lua_settop(L, 2);
-  timeout = new_timeout(L);
+  new_timeout(L);
   if (!lua_isnil(L, 2)) {
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, 3, UV_ERROR);
@@ -234,18 +234,13 @@ static void set_seconds(lua_State *L, void *object) {
 }
 
 static const struct class_field fields[] = {{"seconds", get_seconds, set_seconds},
-                                             {NULL, NULL, NULL}};
+                                            {NULL, NULL, NULL}};
 
-static const luaL_Reg methods[] = {{"new", l_new},
-                                   {"start", l_start},
-                                   {"start_new", l_start_new},
-                                   {"cancel", l_cancel},
-                                   {"close", l_cancel},
-                                   {"pending", l_pending},
-                                   {"run", l_run},
-                                   {"__close", l_cancel},
-                                   {"__tostring", l_tostring},
-                                   {NULL, NULL}};
+static const luaL_Reg methods[] = {
+    {"new", l_new},       {"start", l_start},    {"start_new", l_start_new},
+    {"cancel", l_cancel}, {"close", l_cancel},   {"pending", l_pending},
+    {"run", l_run},       {"__close", l_cancel}, {"__tostring", l_tostring},
+    {NULL, NULL}};
 
 const struct class_kind timeout_kind = {.name = "Timeout",
                                         .size = sizeof(struct timeout),

@@ -12,9 +12,9 @@ struct timeout {
   struct interrupt interrupt;
   struct timer timer;
   double seconds;
-  bool never;     /* seconds are nil */
-  bool started;   /* from start() until it is raised or cancelled */
-  int slot;       /* anchors it while it is pending */
+  bool never;   /* seconds are nil */
+  bool started; /* from start() until it is raised or cancelled */
+  int slot;     /* anchors it while it is pending */
 };
 
 extern const struct class_kind timeout_kind;

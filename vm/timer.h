@@ -13,9 +13,9 @@
 #include <stdint.h>
 
 struct timer {
-  double due;          /* in the hub's clock, seconds */
-  uint64_t order;      /* breaks ties */
-  uint32_t place;      /* in the heap, counted from 1; 0: not running */
+  double due;     /* in the hub's clock, seconds */
+  uint64_t order; /* breaks ties */
+  uint32_t place; /* in the heap, counted from 1; 0: not running */
   void (*fire)(struct timer *timer);
 };
 

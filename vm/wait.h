@@ -22,7 +22,8 @@
  *       ...push the item...
  *       return 1;
  *     }
- *     static const struct wait_kind get_kind = {.name = "Box:get", .step = get_step, .passes_on = true};
+ *     static const struct wait_kind get_kind = {.name = "Box:get", .step = get_step, .passes_on =
+ * true};
  *
  *     static int l_get(lua_State *L) {
  *       struct box *box = class_check(L, 1, &box_kind);
@@ -61,8 +62,8 @@ struct wait_kind {
    * of results pushed, or WAIT_AGAIN (not if timed_out).  NULL: no results.
    */
   int (*step)(lua_State *L, bool timed_out);
-  bool passes_on; /* one notification serves one waiter: hand an unused one on */
-  bool external;  /* something outside the run queue and the timers may wake it */
+  bool passes_on;                   /* one notification serves one waiter: hand an unused one on */
+  bool external;                    /* something outside the run queue and the timers may wake it */
   void (*enter)(struct link *ring); /* the waiter has joined */
   void (*leave)(struct link *ring); /* the waiter has left, whichever way */
 };

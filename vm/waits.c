@@ -75,8 +75,9 @@ static void add(lua_State *L, struct hub *hub, struct watch *watch, int index) {
   while (kind && !kind->watch)
     kind = kind->base;
   if (!kind)
-    luaL_argerror(L, 1, lua_pushfstring(L, "element %d is a %s, which cannot be waited for", index,
-                                        luaL_typename(L, -1)));
+    luaL_argerror(L, 1,
+                  lua_pushfstring(L, "element %d is a %s, which cannot be waited for", index,
+                                  luaL_typename(L, -1)));
   struct watched *entry = &watch->entries[index - 1];
   *entry = (struct watched){
       .waiter = {.notify = notify}, .watch = watch, .index = index, .passes = kind->watch_passes};

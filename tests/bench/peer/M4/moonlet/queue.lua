@@ -12,15 +12,17 @@ local function produce()
   end
 end
 
-local sum = 0
+local total
 local function consume()
+  local sum = 0
   for _ = 1, count do
     sum = sum + get(queue, timeout)
   end
+  total = sum
 end
 
 local begun = bench.cpu()
 moonlet.joinall { moonlet.spawn(produce), moonlet.spawn(consume) }
 local used = bench.cpu() - begun
-assert(sum == count * (count + 1) // 2)
+assert(total == count * (count + 1) // 2)
 bench.result("item", used / count * 1e9, "ns")
