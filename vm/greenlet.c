@@ -1,6 +1,7 @@
 /* greenlet.c: a greenlet's life, from its start to its end (see hub.h). */
 #include "greenlet.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "protect.h"
@@ -173,10 +174,12 @@ static void become_dead(struct hub *hub, struct greenlet *g) {
   wait_notify_all(&g->done);
   hub_release(hub, g->slot);
   g->slot = 0;
-  if (started) {
+  if (started && list_linked(&g->alive)) {
     list_remove(&g->alive);
     hub->alive--;
   }
+  if (g == hub->main)
+    exit(g->failed); /* only in a forked child has main a body that ends (fork.h) */
 }
 
 /* The outcome of the Greenlet at `index` is an error, unless that is an exit. */

@@ -130,7 +130,7 @@ static void run_dry(struct hub *hub) {
     if (!list_empty(&hub->ready) || hub->loop_active)
       return;
   }
-  assert(hub->main->state == GREENLET_PINNED);
+  assert(hub->main->state == GREENLET_PINNED || hub->main->state == GREENLET_PARKED);
   interrupt_aim(&hub->loop_exit, hub->main);
   interrupt_send(hub, &hub->loop_exit);
 }

@@ -162,8 +162,9 @@ struct hub {
   bool polling;         /* inside ev_run on our own account */
   bool sliced;          /* greenlets run inside the host's ev_run */
   bool closing, closed;
-  bool special;    /* something keeps greenlets off the fast path */
-  bool always_pin; /* for tests: never park */
+  bool keep_at_fork; /* fork.c: all greenlets go on in a child */
+  bool special;      /* something keeps greenlets off the fast path */
+  bool always_pin;   /* for tests: never park */
 
   lua_State *L; /* the hub's own thread, HUB_ANCHORS at its bottom */
   int anchors;  /* registry reference: slot -> value kept alive */
@@ -185,6 +186,7 @@ struct hub {
   ev_check check;            /* host-driven: sees what the events have made ready */
   ev_idle more;              /* host-driven: keeps it from waiting */
 
+  struct link sibling; /* fork.c: among the hubs of the process */
   pthread_t thread;
   uint64_t next_id;
   uint64_t switches, spawned, polls;

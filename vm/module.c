@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "fork.h"
 #include "greenlet.h"
 #include "hub.h"
 #include "modules.h"
@@ -110,6 +111,7 @@ int luaopen_moonlet(lua_State *L) {
   luaL_setfuncs(L, report_functions, 0);
   luaL_setfuncs(L, signals_functions, 0);
   luaL_setfuncs(L, watchdog_functions, 0);
+  luaL_setfuncs(L, fork_functions, 0);
   set_class(L, &greenlet_kind);
   set_class(L, &timeout_kind);
   set_class(L, &greenlet_exit_kind);

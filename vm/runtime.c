@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "async.h"
+#include "fork.h"
 #include "greenlet.h"
 #include "guards.h"
 #include "io.h"
@@ -61,6 +62,7 @@ static int l_collect(lua_State *L) {
     return 0;
   *box = NULL;
   hub->closed = true;
+  fork_close(hub);
   watchdog_close(hub);
   async_close(hub);
   signals_close(hub);
@@ -152,6 +154,7 @@ static struct hub *build(lua_State *L, struct ev_loop *loop) {
   async_open(hub);
   signals_open(hub);
   overflow_open(hub);
+  fork_open(hub);
   if (hub->hosted)
     host_attach(hub);
   lua_setmetatable(L, -2);

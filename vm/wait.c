@@ -70,6 +70,19 @@ void wait_undo(struct greenlet *g) {
   g->notified = false;
 }
 
+void wait_abandon(struct greenlet *g) {
+  const struct wait_kind *kind = g->waiting;
+  g->notified = false;
+  wait_undo(g);
+  if (kind) {
+    g->hub->refs -= kind->external;
+    if (kind->leave && g->ring)
+      kind->leave(g->ring);
+  }
+  g->waiting = NULL;
+  g->ring = NULL;
+}
+
 /* ---- blocking ---- */
 
 static void start_waiting(struct greenlet *g, struct link *ring, const struct wait_kind *kind) {

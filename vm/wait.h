@@ -108,4 +108,7 @@ void waiter_rejoin(struct link *ring, struct waiter *waiter);
 void wait_setup(struct greenlet *g);
 void wait_undo(struct greenlet *g);
 
+/* For fork.c: takes a greenlet that will not run again out of its wait, telling nobody. */
+void wait_abandon(struct greenlet *g);
+
 #endif

@@ -81,23 +81,37 @@ void watchdog_close(struct hub *hub) {
   free(watchdog);
 }
 
-static void start(lua_State *L, struct hub *hub, double seconds) {
-  struct watchdog *watchdog = calloc(1, sizeof *watchdog);
+/* Starts the kernel's timer for the calling thread. */
+static bool start_timer(struct watchdog *watchdog) {
   struct sigaction action = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
   struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = signal_number()};
   event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
-  if (!watchdog || sigaction(signal_number(), &action, NULL) != 0 ||
-      timer_create(CLOCK_MONOTONIC, &event, &watchdog->timer) != 0) {
+  if (sigaction(signal_number(), &action, NULL) != 0 ||
+      timer_create(CLOCK_MONOTONIC, &event, &watchdog->timer) != 0)
+    return false;
+  struct timespec period = {.tv_sec = (time_t)watchdog->seconds};
+  period.tv_nsec = (long)((watchdog->seconds - (double)period.tv_sec) * 1e9);
+  struct itimerspec times = {.it_interval = period, .it_value = period};
+  return timer_settime(watchdog->timer, 0, &times, NULL) == 0;
+}
+
+static void start(lua_State *L, struct hub *hub, double seconds) {
+  struct watchdog *watchdog = calloc(1, sizeof *watchdog);
+  if (watchdog)
+    *watchdog = (struct watchdog){.seconds = seconds, .reported = (uint64_t)-1};
+  if (!watchdog || !start_timer(watchdog)) {
     free(watchdog);
     luaL_error(L, "cannot start the watchdog: no timer");
   }
-  struct timespec period = {.tv_sec = (time_t)seconds};
-  period.tv_nsec = (long)((seconds - (double)period.tv_sec) * 1e9);
-  struct itimerspec times = {.it_interval = period, .it_value = period};
-  watchdog->seconds = seconds;
-  watchdog->reported = (uint64_t)-1;
   hub->watchdog = watchdog;
-  timer_settime(watchdog->timer, 0, &times, NULL);
+}
+
+/* A child does not inherit the timer. */
+void watchdog_forked(struct hub *hub) {
+  if (hub->watchdog && !start_timer(hub->watchdog)) {
+    free(hub->watchdog);
+    hub->watchdog = NULL;
+  }
 }
 
 /***

@@ -13,6 +13,7 @@
 struct hub;
 
 void watchdog_close(struct hub *hub);
+void watchdog_forked(struct hub *hub);
 
 extern const luaL_Reg watchdog_functions[];
 

@@ -47,10 +47,9 @@ function Model:resolve_type(entry, type)
   for _, name in ipairs(entry.generics) do
     known[name] = true
   end
-  return (type:gsub('"[^"]*"', "%0"):gsub('()(["%a_][%w_.]*"?)([?:]*)', function(at, name, mark)
-    local quoted = name:match('^"') or type:sub(at - 1, at - 1) == '"'
-    local is_argument = mark:match(":") and type:sub(at - 1, at - 1) ~= ":"
-    if quoted or is_argument or BUILTIN[name] or known[name] then
+  return (type:gsub('(["%a_][%w_.]*"?)([?:]*)', function(name, mark)
+    local is_argument = mark:match(":")
+    if is_argument or name:match('^"') or BUILTIN[name] or known[name] then
       return nil
     end
     local class = self:find_class(name, entry.file)
