@@ -153,7 +153,7 @@ static lua_State *take_thread(struct hub *hub) {
   return thread;
 }
 
-void greenlet_drop_thread(struct hub *hub, lua_State *thread) {
+static void drop_thread(struct hub *hub, lua_State *thread) {
   lua_rawgeti(hub->L, LUA_REGISTRYINDEX, hub->threads);
   lua_pushnil(hub->L);
   lua_rawsetp(hub->L, -2, thread);
@@ -321,7 +321,7 @@ int greenlet_begin(struct hub *hub, struct greenlet *g) {
   lua_State *from = hub->L, *to = take_thread(hub);
   if (!to || !lua_checkstack(to, g->args + 4)) {
     if (to)
-      greenlet_drop_thread(hub, to);
+      drop_thread(hub, to);
     return out_of_memory(hub, g);
   }
   if (unlikely(lua_gethook(hub->main->L) != NULL))
@@ -349,22 +349,14 @@ int greenlet_begin(struct hub *hub, struct greenlet *g) {
   return g->args + g->method;
 }
 
-static int reset_thread(lua_State *thread) {
-#if LUA_VERSION_RELEASE_NUM >= 50406
-  return lua_closethread(thread, NULL);
-#else
-  return lua_resetthread(thread);
-#endif
-}
-
 /* Closes the <close> variables of a thread that has failed, and lets it go. */
 static void discard_thread(struct hub *hub, struct greenlet *g, bool keep_error) {
   lua_State *thread = g->L;
-  if (reset_thread(thread) != LUA_OK && keep_error) {
+  if (hub_close_thread(thread, NULL) != LUA_OK && keep_error) {
     lua_xmove(thread, hub->L, 1);
     set_value(hub, g, UV_OUTCOME);
   }
-  greenlet_drop_thread(hub, thread);
+  drop_thread(hub, thread);
   g->L = NULL;
 }
 
@@ -387,7 +379,7 @@ static void recycle(struct hub *hub, struct greenlet *g) {
   lua_State *thread = g->L;
   lua_settop(thread, 0);
   if (g->identified || hub->idle_thread_count == HUB_IDLE_THREADS) {
-    greenlet_drop_thread(hub, thread);
+    drop_thread(hub, thread);
     return;
   }
   if (unlikely(lua_gethook(thread) != NULL))

@@ -49,15 +49,6 @@ static int l_resume(lua_State *L) {
   return resume_noting(L, thread);
 }
 
-static int close_thread(lua_State *thread, lua_State *from) {
-#if LUA_VERSION_RELEASE_NUM >= 50406
-  return lua_closethread(thread, from);
-#else
-  (void)from;
-  return lua_resetthread(thread);
-#endif
-}
-
 /* A function made by coroutine.wrap: errors go on, strings with the place put before. */
 static int l_wrapped(lua_State *L) {
   lua_State *thread = lua_tothread(L, lua_upvalueindex(1));
@@ -68,7 +59,7 @@ static int l_wrapped(lua_State *L) {
     return results - 1;
   int status = lua_status(thread);
   if (status != LUA_OK && status != LUA_YIELD) {
-    status = close_thread(thread, L);
+    status = hub_close_thread(thread, L);
     lua_xmove(thread, L, 1);
   }
   if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {

@@ -239,6 +239,16 @@ int hub_anchor(lua_State *L, struct hub *hub);
 void hub_release(struct hub *hub, int slot);
 void hub_push_anchored(lua_State *L, struct hub *hub, int slot);
 
+/* Closes the variables of a thread that has ended or is suspended, as lua_closethread does. */
+static inline int hub_close_thread(lua_State *thread, lua_State *from) {
+#if LUA_VERSION_RELEASE_NUM >= 50406
+  return lua_closethread(thread, from);
+#else
+  (void)from;
+  return lua_resetthread(thread);
+#endif
+}
+
 /* What runs on each pooled C stack; polling libev and expiring timers. */
 void hub_loop(void *hub);
 void hub_poll(struct hub *hub, bool wait);
@@ -286,9 +296,6 @@ void greenlet_push(lua_State *L, struct greenlet *g);
 
 /* Pushes the name of a started greenlet: its own, or "Greenlet-" and its number. */
 void greenlet_name(lua_State *L, struct greenlet *g);
-
-/* Forgets a thread that shall not be used again. */
-void greenlet_drop_thread(struct hub *hub, lua_State *thread);
 
 /* Kinds of error with a meaning of their own; instances are tables. */
 extern const struct class_kind greenlet_exit_kind, loop_exit_kind;
