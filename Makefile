@@ -15,6 +15,7 @@ INCDIR  = $(PREFIX)/include
 LIBDIR  = $(PREFIX)/lib
 MANDIR  = $(PREFIX)/share/man/man1
 LUADIR  = $(PREFIX)/share/lua/5.4
+DATADIR = $(PREFIX)/share/moonlet
 CMODDIR = $(PREFIX)/lib/lua/5.4
 INSTALL = install
 
@@ -68,7 +69,7 @@ LIBRARY_SOURCES := $(filter-out $(PROGRAM_SOURCES), \
   $(wildcard vm/*.c vm/*/*.c vm/*.S stdlib/*.c stdlib/*/*.c))
 TEST_SOURCES    := $(wildcard tests/*.c tests/bench/*.c)
 LUA_SOURCES     := $(wildcard stdlib/*.lua stdlib/*/*.lua)
-C_FILES         := $(wildcard $(patsubst %,%/*.[ch],vm vm/* stdlib stdlib/* tests tests/ci tests/bench))
+C_FILES         := $(wildcard $(patsubst %,%/*.[ch],vm vm/* stdlib stdlib/* tests tests/*))
 
 object = $(1:%=$(BUILD)/obj/%.o)
 LIBRARY_OBJECTS := $(call object,$(LIBRARY_SOURCES))
@@ -206,6 +207,9 @@ tidy: $(patsubst %,tidy/%,$(filter %.c,$(PROGRAM_SOURCES) $(LIBRARY_SOURCES) $(T
 tidy/%:
 	clang-tidy --quiet $* -- $(ALL_CPPFLAGS) $(ALL_CFLAGS) -D_GNU_SOURCE= -include tests/ci/noreturn.h
 
+doc: $(BUILD)/moonlet ## Write the manual, and annotations for lua-language-server, to BUILD/doc
+	$(BUILD)/moonlet tests/doc/generate.lua $(BUILD)/doc
+
 # ---- Packages and installation -----------------------------------------------------------------
 
 deps: ## Install what the build, the tests and the checks need (Debian and its kin; root or sudo)
@@ -222,6 +226,7 @@ install: all install-module ## Install under PREFIX (/usr/local); DESTDIR=... st
 	ln -sf libmoonlet.so.0 $(DESTDIR)$(LIBDIR)/libmoonlet.so
 	$(INSTALL) -m 644 $(BUILD)/moonlet.pc $(DESTDIR)$(LIBDIR)/pkgconfig/moonlet.pc
 	$(INSTALL) -m 644 vm/moonlet.1 $(DESTDIR)$(MANDIR)/moonlet.1
+	umask 022 && $(BUILD)/moonlet tests/doc/generate.lua $(DESTDIR)$(DATADIR)
 
 install-module: module
 	$(INSTALL) -d $(DESTDIR)$(CMODDIR) $(sort $(dir $(INSTALLED_LUA)))
@@ -236,6 +241,7 @@ uninstall: ## Remove what install has put there
 	  $(LIBDIR)/libmoonlet.so $(LIBDIR)/libmoonlet.so.0 $(LIBDIR)/libmoonlet.so.$(VERSION) \
 	  $(LIBDIR)/pkgconfig/moonlet.pc $(MANDIR)/moonlet.1 $(CMODDIR)/moonlet.so)
 	rm -f $(INSTALLED_LUA)
+	rm -rf $(DESTDIR)$(DATADIR)
 	[ ! -d $(DESTDIR)$(LUADIR)/moonlet ] || \
 	  find $(DESTDIR)$(LUADIR)/moonlet -depth -type d -empty -delete
 
@@ -262,5 +268,5 @@ FORCE:
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: FORCE all library module test-programs test tutorial sanitize valgrind bench \
-  bench-instructions fuzz lint lint-format lint-lua lint-clang format tidy deps install \
+  bench-instructions fuzz lint lint-format lint-lua lint-clang format tidy doc deps install \
   install-module uninstall rock packaging dist clean help

@@ -81,6 +81,9 @@ static void start_link(lua_State *L, const struct waiter *link) {
 /***
  * AsyncResult:link(f): f(result) runs in a greenlet of its own once the result is set, in a
  * later turn if it is set already.
+ * @param f function|AsyncResult  anything that can be called
+ * Differs: rawlink, called by the hub; once, however often it was linked | called in a greenlet
+ *   of its own; as often as it was linked
  */
 static int l_link(lua_State *L) {
   struct result *result = check(L);
@@ -99,7 +102,10 @@ static int l_link(lua_State *L) {
   return 0;
 }
 
-/*** AsyncResult:unlink(f): f will not be called; nothing happens if it was not linked. */
+/***
+ * AsyncResult:unlink(f): f will not be called; nothing happens if it was not linked.
+ * @param f any
+ */
 static int l_unlink(lua_State *L) {
   check(L);
   luaL_checkany(L, 2);
@@ -143,6 +149,9 @@ static void settle(lua_State *L, struct result *result, int count, bool failed) 
 /***
  * AsyncResult:set(...), AsyncResult:set_result(...): the values for all who wait and will
  * ask.  Setting it again replaces the whole outcome, also an error.
+ * Differs: takes one value | takes any number
+ * Differs: setting it again after an error, or an error after a value, mixes the two | replaces
+ *   the whole outcome
  */
 static int l_set(lua_State *L) {
   settle(L, check(L), lua_gettop(L) - 1, false);
@@ -152,6 +161,7 @@ static int l_set(lua_State *L) {
 /***
  * AsyncResult:set_exception(err): every get() raises err.
  * The traceback shown for it is the one of err if it has just been caught, else this call's.
+ * @param err any
  */
 static int l_set_exception(lua_State *L) {
   struct result *result = check(L);
@@ -164,8 +174,9 @@ static int l_set_exception(lua_State *L) {
 }
 
 /***
- * result(greenlet): copies the outcome of a greenlet that has ended.
+ * AsyncResult:__call(greenlet): copies the outcome of a greenlet that has ended.
  * So an AsyncResult can be a link: greenlet:link(result).
+ * @param greenlet Greenlet
  */
 static int l_call(lua_State *L) {
   struct result *result = check(L);
@@ -182,7 +193,10 @@ static int l_call(lua_State *L) {
   return 0;
 }
 
-/*** AsyncResult:cancel(), AsyncResult:cancelled(): false, since a result has no work to stop. */
+/***
+ * AsyncResult:cancel(), AsyncResult:cancelled(): false, since a result has no work to stop.
+ * @return boolean
+ */
 static int l_cancel(lua_State *L) {
   check(L);
   lua_pushboolean(L, 0);
@@ -211,16 +225,23 @@ static int get_step(lua_State *L, bool timed_out) {
 }
 
 /***
- * AsyncResult:get([timeout]), AsyncResult:result([timeout]): waits for the values and
- * returns them all; nil, "timeout" at the timeout.  Raises the error of set_exception().
+ * AsyncResult:get([timeout]), AsyncResult:result([timeout]): waits for the values.
+ * @param timeout? number|Timeout  seconds
+ * @return any ... # all of them; nil, "timeout" at the timeout
+ * @raise the error of set_exception()
  * Source: gevent.event.AsyncResult.
+ * Differs: a Timeout is raised when the time is up | returns nil, "timeout"
  */
 static int l_get(lua_State *L) {
   static const struct wait_kind kind = {.name = "AsyncResult:get", .step = get_step};
   return wait_for(L, &check(L)->waiters, 2, &kind);
 }
 
-/*** AsyncResult:get_nowait(): the same without waiting. */
+/***
+ * AsyncResult:get_nowait(): the same without waiting.
+ * @return any ...
+ * @raise the error of set_exception()
+ */
 static int l_get_nowait(lua_State *L) {
   check(L);
   return get_step(L, true);
@@ -234,19 +255,30 @@ static int wait_step(lua_State *L, bool timed_out) {
   return 1;
 }
 
-/*** AsyncResult:wait([timeout]): waits until it is set: true, or false at the timeout. */
+/***
+ * AsyncResult:wait([timeout]): waits until it is set.
+ * @param timeout? number|Timeout  seconds
+ * @return boolean # true, or false at the timeout
+ * Differs: returns the value, or None | returns whether it is set
+ */
 static int l_wait(lua_State *L) {
   static const struct wait_kind kind = {.name = "AsyncResult:wait", .step = wait_step};
   return wait_for(L, &check(L)->waiters, 2, &kind);
 }
 
-/*** AsyncResult:ready(), AsyncResult:done(): whether it is set, to values or an error. */
+/***
+ * AsyncResult:ready(), AsyncResult:done(): whether it is set, to values or an error.
+ * @return boolean
+ */
 static int l_ready(lua_State *L) {
   lua_pushboolean(L, check(L)->ready);
   return 1;
 }
 
-/*** AsyncResult:successful(): whether it is set to values. */
+/***
+ * AsyncResult:successful(): whether it is set to values.
+ * @return boolean
+ */
 static int l_successful(lua_State *L) {
   const struct result *result = check(L);
   lua_pushboolean(L, result->ready && !result->failed);
@@ -291,6 +323,14 @@ static struct link *watch(void *object) {
   return result->ready ? NULL : &result->waiters;
 }
 
+/***
+ * @class moonlet.event.AsyncResult: Object
+ * A place for values or an error, which greenlets wait for.
+ * @field value any  the first of the values
+ * @field exception any  the error
+ */
+
+/*** AsyncResult(): is not set at first. */
 static const struct class_field fields[] = {
     {"value", get_value, NULL}, {"exception", get_exception, NULL}, {NULL, NULL, NULL}};
 

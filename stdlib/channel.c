@@ -98,9 +98,12 @@ static int put(lua_State *L, struct channel *c, double limit) {
 }
 
 /***
- * Channel:put(item [, timeout]): offers an item until a get has taken it: true.
- * The getter runs on first.  Returns nil, queue.Full at the timeout and nil,
- * queue.ShutDown after shutdown(); the item was not taken then.  nil cannot be put.
+ * Channel:put(item [, timeout]): offers an item until a get has taken it.
+ * The getter runs on first.
+ * @param item any  not nil
+ * @param timeout? number|Timeout  seconds
+ * @return boolean? # true; nil if the item was not taken
+ * @return userdata? reason # queue.Full at the timeout, queue.ShutDown after shutdown()
  */
 static int l_put(lua_State *L) {
   struct channel *c = check(L);
@@ -108,7 +111,12 @@ static int l_put(lua_State *L) {
   return put(L, c, wait_limit(L, 3));
 }
 
-/*** Channel:put_nowait(item): put(item, 0), which a get must be waiting for. */
+/***
+ * Channel:put_nowait(item): put(item, 0), which a get must be waiting for.
+ * @param item any
+ * @return boolean?
+ * @return userdata? reason
+ */
 static int l_put_nowait(lua_State *L) {
   struct channel *c = check(L);
   queue_check_item(L, 2);
@@ -138,7 +146,9 @@ static int get_step(lua_State *L, bool timed_out) {
 
 /***
  * Channel:get([timeout]): takes the item of the put that waits longest, or waits for one.
- * Returns nil, queue.Empty at the timeout and nil, queue.ShutDown after shutdown().
+ * @param timeout? number|Timeout  seconds
+ * @return any item
+ * @return userdata? reason # for nil: queue.Empty at the timeout, queue.ShutDown after shutdown()
  */
 static int l_get(lua_State *L) {
   static const struct wait_kind kind = {.name = "Channel:get", .step = get_step, .passes_on = true};
@@ -148,7 +158,11 @@ static int l_get(lua_State *L) {
   return wait_for(L, &c->getters, 2, &kind);
 }
 
-/*** Channel:get_nowait(): get(0), which a put must be waiting for. */
+/***
+ * Channel:get_nowait(): get(0), which a put must be waiting for.
+ * @return any item
+ * @return userdata? reason
+ */
 static int l_get_nowait(lua_State *L) {
   check(L);
   lua_settop(L, 1);
@@ -165,14 +179,23 @@ static int look_step(lua_State *L, bool timed_out) {
   return 1;
 }
 
-/*** Channel:peek([timeout]): the item that a get would return, which it leaves there. */
+/***
+ * Channel:peek([timeout]): the item that a get would return, which it leaves there.
+ * @param timeout? number|Timeout  seconds
+ * @return any item
+ * @return userdata? reason # for nil, as of get()
+ */
 static int l_peek(lua_State *L) {
   static const struct wait_kind kind = {.name = "Channel:peek", .step = look_step};
   struct channel *c = check(L);
   return wait_for(L, &c->lookers, 2, &kind);
 }
 
-/*** Channel:peek_nowait(): peek(0). */
+/***
+ * Channel:peek_nowait(): peek(0).
+ * @return any item
+ * @return userdata? reason
+ */
 static int l_peek_nowait(lua_State *L) {
   check(L);
   return look_step(L, true);
@@ -185,7 +208,11 @@ static int iterate_step(lua_State *L, bool timed_out) {
   return results;
 }
 
-/*** for item in channel do: gets items until it gets queue.StopIteration or is shut down. */
+/***
+ * Channel:__call(): what `for item in channel do` calls: gets items until it gets
+ * queue.StopIteration or is shut down.
+ * @return any item
+ */
 static int l_iterate(lua_State *L) {
   static const struct wait_kind kind = {
       .name = "Channel:get", .step = iterate_step, .passes_on = true};
@@ -207,14 +234,20 @@ static int l_shutdown(lua_State *L) {
   return 0;
 }
 
-/*** Channel:qsize(), #channel: 0. */
+/***
+ * Channel:qsize(), Channel:__len(): 0.
+ * @return integer
+ */
 static int l_qsize(lua_State *L) {
   check(L);
   lua_pushinteger(L, 0);
   return 1;
 }
 
-/*** Channel:empty(), Channel:full(): true. */
+/***
+ * Channel:empty(), Channel:full(): true.
+ * @return boolean
+ */
 static int l_true(lua_State *L) {
   check(L);
   lua_pushboolean(L, 1);
@@ -251,9 +284,9 @@ static void init(lua_State *L, void *object) {
 }
 
 /***
- * Channel(): a queue without room: put waits until a get takes its item.  It may be told
- * the size 1, as in gevent, and no other.  Its field balance is the number of puts that
- * wait, or if gets do theirs as a negative number.  Source: gevent.queue.Channel.
+ * Channel([maxsize]): a channel on which nobody waits yet.
+ * @param maxsize? integer  may be given as 1, as in gevent, and is no other
+ * Source: gevent.queue.Channel.
  */
 static int l_new(lua_State *L) {
   check(L);
@@ -267,6 +300,11 @@ static struct link *watch(void *object) {
   return !list_empty(&c->putters) || c->shut ? NULL : &c->lookers;
 }
 
+/***
+ * @class moonlet.queue.Channel: Object
+ * A queue without room: put waits until a get takes its item.
+ * @field balance integer  how many puts wait; if gets do, how many as a negative number
+ */
 static const struct class_field fields[] = {{"balance", get_balance, NULL}, {NULL, NULL, NULL}};
 
 static const luaL_Reg methods[] = {{"new", l_new},

@@ -36,9 +36,8 @@ struct lock *condition_push_lock(lua_State *L) {
 }
 
 /***
- * Condition([lock]): lets greenlets that hold a lock wait until others have changed what it
- * protects.  The lock is an RLock of its own if none is given.
- * acquire, release, locked, hold and with act on the lock.  Source: Python's threading.
+ * Condition([lock]): a condition with that lock.
+ * @param lock? lock  an RLock of its own if none is given
  */
 static int l_new(lua_State *L) {
   struct condition *condition = class_check(L, 1, &condition_kind);
@@ -138,9 +137,11 @@ static void give_up(lua_State *L, struct lock *lock) {
 }
 
 /***
- * Condition:wait([timeout]): gives up the lock, waits to be notified, and acquires it again:
- * true, or false at the timeout.  The lock is held again also where a kill or a Timeout
- * leaves this call.
+ * Condition:wait([timeout]): gives up the lock, waits to be notified, and acquires it again.
+ * The lock is held again also where a kill or a Timeout leaves this call.
+ * @param timeout? number|Timeout  seconds
+ * @return boolean # true, or false at the timeout
+ * @raise an error if the lock is not held
  */
 static int l_wait(lua_State *L) {
   static const struct wait_kind kind = {
@@ -154,7 +155,11 @@ static int l_wait(lua_State *L) {
   return wait_in(L, &condition->waiters, limit, &kind);
 }
 
-/*** Condition:notify([n]): wakes the first n (1) of those who wait. */
+/***
+ * Condition:notify([n]): wakes the first n of those who wait.
+ * @param n? integer  1 if nothing is said
+ * @raise an error if the lock is not held
+ */
 static int l_notify(lua_State *L) {
   lua_Integer n = luaL_optinteger(L, 2, 1);
   struct condition *condition = check_held(L, "notify");
@@ -163,7 +168,10 @@ static int l_notify(lua_State *L) {
   return 0;
 }
 
-/*** Condition:notify_all(): wakes all who wait. */
+/***
+ * Condition:notify_all(): wakes all who wait.
+ * @raise an error if the lock is not held
+ */
 static int l_notify_all(lua_State *L) {
   wait_notify_all(&check_held(L, "notify")->waiters);
   return 0;
@@ -184,6 +192,12 @@ static const luaL_Reg methods[] = {{"new", l_new},
                                    {"__tostring", l_tostring},
                                    {NULL, NULL}};
 
+/***
+ * @class moonlet.lock.Condition: Object
+ * Lets greenlets that hold a lock wait until others have changed what it protects.
+ * acquire, release, locked, hold and with act on the lock.
+ * Source: Python's threading.Condition.
+ */
 const struct class_kind condition_kind = {.name = "Condition",
                                           .size = sizeof(struct condition),
                                           .values = 1,

@@ -1,4 +1,9 @@
 /* event.c: moonlet.event, and its class Event, a flag that greenlets wait for. */
+/***
+ * @module moonlet.event
+ * Flags and results that greenlets wait for.
+ * Differs: rawlink and unlink of an Event | there | not there
+ */
 #include "event.h"
 
 #include "hub.h"
@@ -38,7 +43,10 @@ static int l_clear(lua_State *L) {
   return 0;
 }
 
-/*** Event:is_set(), Event:ready(): whether it is set. */
+/***
+ * Event:is_set(), Event:ready(): whether it is set.
+ * @return boolean
+ */
 static int l_is_set(lua_State *L) {
   lua_pushboolean(L, check(L)->set);
   return 1;
@@ -55,9 +63,13 @@ static void enter(struct link *ring) { container_of(ring, struct event, waiters)
 static void leave(struct link *ring) { container_of(ring, struct event, waiters)->waiting--; }
 
 /***
- * Event:wait([timeout]): waits until the event is set: true, or false at the timeout.
+ * Event:wait([timeout]): waits until the event is set.
  * If it is set but greenlets that waited for it have not run yet, the caller goes on
- * after them.  Source: gevent.event.Event.
+ * after them.
+ * @param timeout? number|Timeout  seconds
+ * @return boolean # true, or false at the timeout
+ * Source: gevent.event.Event.
+ * Differs: a timeout of 0 lets others run before it returns false | returns at once
  */
 static int l_wait(lua_State *L) {
   static const struct wait_kind kind = {
@@ -89,6 +101,12 @@ static const luaL_Reg methods[] = {
     {"set", l_set},   {"clear", l_clear},         {"is_set", l_is_set}, {"ready", l_is_set},
     {"wait", l_wait}, {"__tostring", l_tostring}, {NULL, NULL}};
 
+/***
+ * @class moonlet.event.Event: Object
+ * A flag that greenlets wait for.
+ */
+
+/*** Event(): is not set at first. */
 const struct class_kind event_kind = {.name = "Event",
                                       .size = sizeof(struct event),
                                       .init = init,

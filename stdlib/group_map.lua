@@ -1,4 +1,4 @@
---- map, imap and imap_unordered of groups (gevent.pool's IMap).
+-- map, imap and imap_unordered of groups (gevent.pool's IMap).
 --
 -- A feeder greenlet takes items from the list and spawns a worker in the group for each. A
 -- worker that ends is put into a queue of arrivals, from which the consumer takes the results.
@@ -144,10 +144,11 @@ return function(Group, bad_argument, is_callable)
   end
 
   --- f over the items of a list; the first results, in the list's order.
-  -- The first failure in that order is raised; the other workers run on.
+  -- After a failure the other workers run on.
   ---@param f function
   ---@param list table|function an array, or an iterator
-  ---@return table
+  ---@return any[]
+  ---@raise the first failure, in the list's order
   function Group:map(f, list)
     check("map", f, list)
     local mapping, collected, n = start(self, f, list, nil, true), {}, 0
@@ -164,7 +165,7 @@ return function(Group, bad_argument, is_callable)
   ---@param f function
   ---@param list table|function
   ---@param callback? function called with the list of results, unless one fails
-  ---@return moonlet.Greenlet whose value is that list
+  ---@return moonlet.Greenlet # whose value is that list
   function Group:map_async(f, list, callback)
     check("map_async", f, list)
     local greenlet = moonlet.spawn(self.map, self, f, list)
@@ -179,9 +180,11 @@ return function(Group, bad_argument, is_callable)
   --- Iterates over f's results in the order of the list; work starts at the call.
   -- An error of f is raised by the iterator, which goes on with the next result afterwards.
   -- A result of nil ends a generic for loop.
+  -- Differs: gives one result a call | gives all results of each call
   ---@param f function
   ---@param list table|function
   ---@param maxsize? integer how many results there may be ahead of the consumer
+  ---@return fun():any
   function Group:imap(f, list, maxsize)
     check("imap", f, list, maxsize)
     return iterator(start(self, f, list, maxsize, true))
@@ -191,6 +194,7 @@ return function(Group, bad_argument, is_callable)
   ---@param f function
   ---@param list table|function
   ---@param maxsize? integer
+  ---@return fun():any
   function Group:imap_unordered(f, list, maxsize)
     check("imap_unordered", f, list, maxsize)
     return iterator(start(self, f, list, maxsize, false))

@@ -9,7 +9,7 @@ static struct queue *check(lua_State *L) { return class_check(L, 1, &queue_joina
 
 /***
  * JoinableQueue:task_done(): the work for an item that was got is done.
- * Raises if it is called more often than items were put.
+ * @raise an error if it is called more often than items were put
  */
 static int l_task_done(lua_State *L) {
   struct queue *q = check(L);
@@ -27,8 +27,10 @@ static int join_step(lua_State *L, bool timed_out) {
 }
 
 /***
- * JoinableQueue:join([timeout]): waits until the work for all items put is done: true, or
- * false at the timeout.  Source: gevent.queue.JoinableQueue.
+ * JoinableQueue:join([timeout]): waits until the work for all items put is done.
+ * @param timeout? number|Timeout  seconds
+ * @return boolean # true, or false at the timeout
+ * Source: gevent.queue.JoinableQueue.
  */
 static int l_join(lua_State *L) {
   static const struct wait_kind kind = {.name = "JoinableQueue:join", .step = join_step};
@@ -47,15 +49,16 @@ static void init(lua_State *L, void *object) {
   queue_init(object, &queue_fifo);
 }
 
+/***
+ * @class moonlet.queue.JoinableQueue: Queue
+ * A queue that knows when the work for all its items is done.
+ * @field unfinished_tasks integer  items put, those at construction too, less the tasks done
+ */
 static const struct class_field fields[] = {{"unfinished_tasks", get_unfinished, NULL},
                                             {NULL, NULL, NULL}};
 
 static const luaL_Reg methods[] = {{"task_done", l_task_done}, {"join", l_join}, {NULL, NULL}};
 
-/*
- * JoinableQueue([maxsize [, items]]): a Queue whose field unfinished_tasks is the number of
- * items put, those at construction included, less the calls of task_done().
- */
 const struct class_kind queue_joinable_kind = {.name = "JoinableQueue",
                                                .base = &queue_kind,
                                                .size = sizeof(struct queue),

@@ -4,6 +4,16 @@
  * A greenlet keeps them in a table, local object -> fields, that ends with the greenlet;
  * its weak keys let go of a local object that nobody else has.
  */
+/***
+ * @module moonlet.local
+ * Objects whose fields every greenlet has its own of:
+ *
+ *     local stash = require("moonlet.local")()
+ *
+ * @return Local
+ * Differs: copy.copy of a local | copies the current greenlet's values | pairs(stash) goes over
+ *   them
+ */
 #include "hub.h"
 
 MOONLET_API int luaopen_moonlet_local(lua_State *L);
@@ -148,10 +158,8 @@ static int constructed(lua_State *L, int status, lua_KContext ctx) {
 }
 
 /***
- * Local(...): an object whose fields are the current greenlet's own, freed with it.
- * In a subclass with an initialiser, `function Session:new(...)`, that is called once in
- * each greenlet that touches the object, with the arguments given here.  Fields of the
- * class are common to all.  Source: gevent.local.
+ * Local(...): an object for fields of greenlets.
+ * @raise an error for arguments that no initialiser takes
  */
 static int l_construct(lua_State *L) {
   luaL_argexpected(L, class_is_class(L, 1), 1, "class");
@@ -188,6 +196,14 @@ static int l_extend(lua_State *L) {
 static const luaL_Reg methods[] = {
     {"new", l_new}, {"__extend", l_extend}, {"__pairs", l_pairs}, {"__len", l_len}, {NULL, NULL}};
 
+/***
+ * @class moonlet.local.Local: Object
+ * An object whose fields are the current greenlet's own, freed with it.
+ * In a subclass with an initialiser, `function Session:new(...)`, that is called once in
+ * each greenlet that touches the object, with the arguments of the constructor.  Fields of the
+ * class are common to all.
+ * Source: gevent.local.
+ */
 static const struct class_kind local_kind = {.name = "Local", .methods = methods};
 
 int luaopen_moonlet_local(lua_State *L) {

@@ -5,6 +5,13 @@
  * of those who wait for one.  Releasing wakes the first of them but gives it nothing:
  * whoever runs first takes the permit, and one that was woken in vain keeps its place.
  */
+/***
+ * @module moonlet.lock
+ * Locks and semaphores.
+ * Differs: acquire(blocking, timeout) | two arguments | one, the timeout; 0 does not block
+ * Differs: rawlink and unlink of semaphores | there | not there
+ * Differs: Condition, Lock | not in gevent.lock | there
+ */
 #include "lock.h"
 
 #include "greenlet.h"
@@ -91,9 +98,11 @@ static int acquire_step(lua_State *L, bool timed_out) {
 }
 
 /***
- * Semaphore:acquire([timeout]): waits for a permit and takes it: true, or false at the
- * timeout.  First come, first served; but a caller that finds a permit free takes it at
- * once.  An RLock that the current greenlet holds is taken once more.
+ * lock:acquire([timeout]), Condition:acquire([timeout]): waits for a permit and takes it.
+ * First come, first served; but a caller that finds a permit free takes it at once.  An RLock
+ * that the current greenlet holds is taken once more.
+ * @param timeout? number|Timeout  seconds
+ * @return boolean # true, or false at the timeout
  */
 static int l_acquire(lua_State *L) {
   static const struct wait_kind kinds[] = {
@@ -105,22 +114,28 @@ static int l_acquire(lua_State *L) {
 }
 
 /***
- * Semaphore:release(): gives a permit back; who is first in line is woken.
- * Raises, and changes nothing, where a BoundedSemaphore would get more than it began with,
- * and where an RLock is not held by the current greenlet.
+ * lock:release(), Condition:release(): gives a permit back; who is first in line is woken.
+ * @raise an error, and changes nothing, where a BoundedSemaphore would get more than it began
+ *   with, and where an RLock is not held by the current greenlet
  */
 static int l_release(lua_State *L) {
   lock_give(L, check(L));
   return 0;
 }
 
-/*** Semaphore:locked(): whether no permit is free. */
+/***
+ * lock:locked(), Condition:locked(): whether no permit is free.
+ * @return boolean
+ */
 static int l_locked(lua_State *L) {
   lua_pushboolean(L, check(L)->counter == 0);
   return 1;
 }
 
-/*** Semaphore:ready(): whether a permit is free. */
+/***
+ * lock:ready(): whether a permit is free.
+ * @return boolean
+ */
 static int l_ready(lua_State *L) {
   lua_pushboolean(L, check(L)->counter > 0);
   return 1;
@@ -138,8 +153,10 @@ static int wait_step(lua_State *L, bool timed_out) {
 }
 
 /***
- * Semaphore:wait([timeout]): waits until a permit is free, taking none: true, or false at
- * the timeout.
+ * lock:wait([timeout]): waits until a permit is free, taking none.
+ * @param timeout? number|Timeout  seconds
+ * @return boolean # true, or false at the timeout
+ * Differs: returns how many permits are free | returns true or false
  */
 static int l_wait(lua_State *L) {
   static const struct wait_kind kind = {
@@ -189,10 +206,12 @@ static int hold_step(lua_State *L, bool timed_out) {
 }
 
 /***
- * Semaphore:hold([timeout]): acquires, and returns a guard whose close() releases, once;
- * nil at the timeout.
+ * lock:hold([timeout]), Condition:hold([timeout]): acquires, for a block:
  *
  *     local guard <close> = semaphore:hold()
+ *
+ * @param timeout? number|Timeout  seconds
+ * @return Guard? # whose close() releases; nil at the timeout
  */
 static int l_hold(lua_State *L) {
   static const struct wait_kind kind = {
@@ -220,8 +239,11 @@ static int with_step(lua_State *L, bool timed_out) {
 }
 
 /***
- * Semaphore:with(f, ...): acquires, runs f(...), releases whichever way f is left.
- * Returns f's results.
+ * lock:with(f, ...), Condition:with(f, ...): acquires, runs f(...), releases whichever way f is
+ * left.
+ * @param f function
+ * @return any ... # f's results
+ * @raise what f raises
  */
 static int l_with(lua_State *L) {
   static const struct wait_kind kind = {
@@ -273,8 +295,8 @@ static lua_Integer check_value(lua_State *L) {
 }
 
 /***
- * Semaphore([value]): so many permits, 1 if nothing is said.
- * The field `counter` tells how many are free.  Source: gevent.lock.
+ * Semaphore([value]): a semaphore of so many permits.
+ * @param value? integer  1 if nothing is said
  */
 static int l_semaphore_new(lua_State *L) {
   struct lock *lock = check(L);
@@ -282,18 +304,17 @@ static int l_semaphore_new(lua_State *L) {
   return 0;
 }
 
-/*** BoundedSemaphore([value]): a Semaphore that never has more permits than at first. */
+/***
+ * BoundedSemaphore([value]): the same, which never has more permits than at first.
+ * @param value? integer  1 if nothing is said
+ */
 static int l_bounded_new(lua_State *L) {
   struct lock *lock = check(L);
   lock->counter = lock->bound = check_value(L);
   return 0;
 }
 
-/***
- * Lock(): a Semaphore of one permit.
- * RLock(): belongs to the greenlet that acquires it, which may do so again; it is free
- * after as many releases.  DummySemaphore(): a lock that never keeps anybody waiting.
- */
+/*** Lock(), RLock(), DummySemaphore(): is free at first. */
 static int l_plain_new(lua_State *L) {
   check(L);
   return 0;
@@ -322,6 +343,11 @@ static struct link *watch(void *object) {
   return lock->counter > 0 ? NULL : &lock->waiters;
 }
 
+/***
+ * @class moonlet.lock.lock: Object
+ * What all locks have.
+ * @field counter integer  how many permits are free
+ */
 static const struct class_field fields[] = {{"counter", get_counter, NULL}, {NULL, NULL, NULL}};
 
 /* What Conditions have too, so that it is in no kind's own list. */
@@ -347,30 +373,55 @@ static const luaL_Reg semaphore_methods[] = {{"new", l_semaphore_new}, {NULL, NU
 static const luaL_Reg bounded_methods[] = {{"new", l_bounded_new}, {NULL, NULL}};
 static const luaL_Reg plain_methods[] = {{"new", l_plain_new}, {NULL, NULL}};
 
+/***
+ * @class moonlet.lock.Semaphore: lock
+ * A number of permits that greenlets take and give back.
+ * Source: gevent.lock.Semaphore.
+ */
 static const struct class_kind semaphore_kind = {.name = "Semaphore",
                                                  .base = &lock_kind,
                                                  .size = sizeof(struct lock),
                                                  .init = init_semaphore,
                                                  .methods = semaphore_methods};
 
+/***
+ * @class moonlet.lock.BoundedSemaphore: Semaphore
+ * A semaphore that raises an error where it is released too often.
+ * Source: gevent.lock.BoundedSemaphore.
+ */
 static const struct class_kind bounded_kind = {.name = "BoundedSemaphore",
                                                .base = &semaphore_kind,
                                                .size = sizeof(struct lock),
                                                .init = init_bounded,
                                                .methods = bounded_methods};
 
+/***
+ * @class moonlet.lock.Lock: Semaphore
+ * A semaphore of one permit.
+ */
 static const struct class_kind plain_kind = {.name = "Lock",
                                              .base = &semaphore_kind,
                                              .size = sizeof(struct lock),
                                              .init = init_semaphore,
                                              .methods = plain_methods};
 
+/***
+ * @class moonlet.lock.RLock: lock
+ * A lock that belongs to the greenlet that acquires it, which may do so again; it is free after
+ * as many releases.
+ * Source: gevent.lock.RLock.
+ */
 const struct class_kind rlock_kind = {.name = "RLock",
                                       .base = &lock_kind,
                                       .size = sizeof(struct lock),
                                       .init = init_rlock,
                                       .methods = plain_methods};
 
+/***
+ * @class moonlet.lock.DummySemaphore: lock
+ * A lock that never keeps anybody waiting.
+ * Source: gevent.lock.DummySemaphore.
+ */
 static const struct class_kind dummy_kind = {.name = "DummySemaphore",
                                              .base = &lock_kind,
                                              .size = sizeof(struct lock),
@@ -382,6 +433,10 @@ static const luaL_Reg guard_methods[] = {{"close", l_guard_close},
                                          {"__tostring", l_guard_tostring},
                                          {NULL, NULL}};
 
+/***
+ * @class moonlet.lock.Guard: Object
+ * What hold() returns.  As a `<close>` variable it is closed.
+ */
 static const struct class_kind guard_kind = {
     .name = "Guard", .size = sizeof(struct guard), .values = 1, .methods = guard_methods};
 

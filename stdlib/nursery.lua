@@ -1,4 +1,4 @@
---- Structured concurrency: a block that ends when all its greenlets have ended.
+-- Structured concurrency: a block that ends when all its greenlets have ended.
 
 local event = require "moonlet.event"
 local moonlet = require "moonlet"
@@ -9,7 +9,8 @@ local cancelled = setmetatable({}, { __tostring = function()
 end })
 
 return function(Group)
-  ---@class moonlet.Nursery: moonlet.Group
+  --- The group of a nursery's greenlets; once it has ended it takes no more.
+  ---@class moonlet.pool.Nursery: moonlet.pool.Group
   local Nursery = Group:extend("Nursery")
 
   function Nursery:new()
@@ -96,12 +97,13 @@ return function(Group)
     return scope, table.unpack(results, 2, results.n)
   end
 
-  --- Runs body(nursery), in which nursery:spawn(f, ...) starts greenlets; returns body's
-  -- results when all have ended. The first error, of the body or a greenlet, cancels the
-  -- rest and is raised; if it is a table, errors that came after it are in its field `others`.
-  ---@param body fun(nursery: moonlet.Nursery): ...
-  ---@param timeout? number seconds for it all; then the rest is cancelled
-  ---@return any ... body's results, or nil and "timeout"
+  --- pool.nursery(body [, timeout]): runs body(nursery), in which nursery:spawn(f, ...) starts
+  -- greenlets; returns when all have ended. The first error, of the body or a greenlet, cancels
+  -- the rest and is raised; if it is a table, errors that came after it are in its field `others`.
+  ---@param body fun(nursery: moonlet.pool.Nursery):...
+  ---@param timeout? number|moonlet.Timeout seconds for it all; then the rest is cancelled
+  ---@return any ... # body's results, or nil, "timeout"
+  ---@raise the first error
   return function(body, timeout)
     if type(body) ~= "function" then
       error(("bad argument #1 to 'nursery' (function expected, got %s)"):format(

@@ -1,7 +1,13 @@
---- Groups and pools of greenlets (gevent.pool).
+--- Groups and pools of greenlets.
 --
 -- A Group keeps count of greenlets that belong together; a Pool is a Group with a limit, whose
--- spawn blocks while it is full. Both map functions over lists: see group_map.lua.
+-- spawn blocks while it is full. Both map functions over lists.
+-- Differs: PoolFull | an error | nil, queue.Full is returned
+-- Differs: apply(f, args, kwds), imap(f, list1, list2) | keyword arguments; several lists | one
+--   list of arguments; one list
+-- Differs: killone(g), `g in group`, iteration over a group | there | g:kill(), contains(g),
+--   greenlets()
+-- Differs: nursery | not in gevent | there
 
 local Object = require "moonlet.class"
 local event = require "moonlet.event"
@@ -28,8 +34,11 @@ end
 
 -- ---- Group ----
 
----@class moonlet.Group
----@overload fun(greenlets?: moonlet.Greenlet[]): moonlet.Group
+--- Greenlets that belong together; `#group` is their number. As a `<close>` variable it is joined
+-- at the end of the block, or killed if an error ends the block.
+-- Source: gevent.pool.Group.
+---@class moonlet.pool.Group: moonlet.class.Object
+---@overload fun(greenlets?: moonlet.Greenlet[]): moonlet.pool.Group
 local Group = Object:extend("Group")
 
 --- A group of greenlets, at first those given.
@@ -81,10 +90,11 @@ function Group:_leave(greenlet)
 end
 
 --- Makes a greenlet a member until it ends. A full Pool blocks.
+-- Differs: a full Pool raises PoolFull at the timeout | returns nil, queue.Full
 ---@param greenlet moonlet.Greenlet
 ---@param timeout? number|moonlet.Timeout seconds, for a Pool
----@return boolean? true, or nil and queue.Full at the timeout
----@return any full
+---@return boolean? # true, or nil at the timeout
+---@return userdata? reason # queue.Full
 function Group:add(greenlet, timeout)
   if not is_greenlet(greenlet) then
     bad_argument(1, "add", "Greenlet", greenlet)
@@ -111,8 +121,8 @@ end
 --- Adds a greenlet and starts it.
 ---@param greenlet moonlet.Greenlet
 ---@param timeout? number|moonlet.Timeout seconds, for a Pool
----@return boolean? true, or nil and queue.Full at the timeout
----@return any full
+---@return boolean? # true, or nil at the timeout
+---@return userdata? reason # queue.Full
 function Group:start(greenlet, timeout)
   if not is_greenlet(greenlet) then
     bad_argument(1, "start", "Greenlet", greenlet)
@@ -151,6 +161,7 @@ function Group:_list()
 end
 
 --- Iterates over the members of this moment, in the order in which they joined.
+---@return fun():moonlet.Greenlet?
 function Group:greenlets()
   local list, i = self:_list(), 0
   return function()
@@ -160,6 +171,7 @@ function Group:greenlets()
 end
 
 --- Whether a greenlet is a member.
+---@param greenlet moonlet.Greenlet
 ---@return boolean
 function Group:contains(greenlet)
   return self._numbers[greenlet] ~= nil
@@ -168,7 +180,8 @@ end
 --- Waits until the group is empty.
 ---@param timeout? number|moonlet.Timeout seconds
 ---@param raise_error? boolean raise the error of the first member that failed
----@return boolean whether it is empty; false at the timeout
+---@return boolean # whether it is empty; false at the timeout
+---@raise the error of the first member that failed, if asked to
 function Group:join(timeout, raise_error)
   local list = raise_error and self:_list() or {}
   local empty = self._empty:wait(timeout)
@@ -182,9 +195,10 @@ end
 
 --- Raises err (a GreenletExit) in all members, once in each, and waits until they are dead.
 -- Members that join meanwhile are killed too; what imap and map still had to start is dropped.
+-- Differs: returns nothing | returns whether all are dead
 ---@param err? any
 ---@param timeout? number|moonlet.Timeout seconds
----@return boolean whether all are dead; false at the timeout
+---@return boolean # whether all are dead; false at the timeout
 function Group:kill(err, timeout)
   local deadline = tonumber(timeout) and moonlet.now() + timeout
   for feeder in pairs(self._feeders) do
@@ -225,9 +239,11 @@ end
 
 -- ---- Pool ----
 
----@class moonlet.Pool: moonlet.Group
----@field size? integer
----@overload fun(size?: integer): moonlet.Pool
+--- A group of no more than `size` greenlets.
+-- Source: gevent.pool.Pool.
+---@class moonlet.pool.Pool: moonlet.pool.Group
+---@field size? integer nil: no limit
+---@overload fun(size?: integer): moonlet.pool.Pool
 local Pool = Group:extend("Pool")
 
 --- A group of at most `size` greenlets; without a size, of any number.
@@ -254,7 +270,8 @@ function Pool:_release()
 end
 
 --- How many greenlets may still be added without blocking.
----@return number math.huge without a size
+-- Differs: gives 1 for a Pool without a size | gives math.huge
+---@return number # math.huge without a size
 function Pool:free_count()
   return self._slots and self._slots.counter or math.huge
 end
@@ -267,7 +284,7 @@ end
 
 --- Waits until a greenlet could be added.
 ---@param timeout? number|moonlet.Timeout seconds
----@return number|false the free count, or false at the timeout
+---@return number|false # the free count, or false at the timeout
 function Pool:wait_available(timeout)
   if self._slots and not self._slots:wait(timeout) then
     return false
@@ -288,7 +305,8 @@ end
 --- f(table.unpack(args)) in a greenlet of the group; called by a member, in place.
 ---@param f function
 ---@param args? table
----@return any ... f's results; f's error is raised
+---@return any ... # f's results
+---@raise what f raises
 function Group:apply(f, args)
   if not is_callable(f) then
     bad_argument(1, "apply", "function", f)

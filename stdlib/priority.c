@@ -188,12 +188,15 @@ static void init(lua_State *L, void *object) {
 }
 
 /***
- * PriorityQueue([maxsize [, items [, less]]]): a Queue that gives the smallest item first.
- * less(a, b) tells whether a comes before b; default is Lua's <.  Equal ones come out in
- * the order in which they went in.  Only put compares; it raises what less raises, and
- * then has put nothing.  less may block, but a put goes on from the start of its search
- * when others have changed the queue meanwhile, and its timeout bounds the wait for room,
- * not less.  Source: gevent.queue.PriorityQueue.
+ * PriorityQueue([maxsize [, items [, less]]]): a queue that gives the smallest item first.
+ * Only put compares; it raises what less raises, and then has put nothing.  less may block,
+ * but a put goes on from the start of its search when others have changed the queue meanwhile,
+ * and its timeout bounds the wait for room, not less.
+ * @param maxsize? integer  as for a Queue
+ * @param items? any[]
+ * @param less? fun(a: any, b: any):boolean  whether a comes before b; Lua's < if nothing is said
+ * Source: gevent.queue.PriorityQueue.
+ * Differs: items are compared by their own < | less() may say how
  */
 static int l_new(lua_State *L) {
   struct queue *q = class_check(L, 1, &queue_priority_kind);
@@ -209,6 +212,11 @@ static int l_new(lua_State *L) {
 
 static const luaL_Reg methods[] = {{"new", l_new}, {NULL, NULL}};
 
+/***
+ * @class moonlet.queue.PriorityQueue: Queue
+ * A queue that gives the smallest item first, and equal ones in the order in which they went in.
+ * Differs: equal items come out in no certain order | in the order in which they went in
+ */
 const struct class_kind queue_priority_kind = {.name = "PriorityQueue",
                                                .base = &queue_kind,
                                                .size = sizeof(struct queue),

@@ -1,4 +1,16 @@
 /* queue.c: moonlet.queue, and its classes Queue and LifoQueue (see queue.h). */
+/***
+ * @module moonlet.queue
+ * Queues, through which greenlets hand items to each other.
+ * @field Empty userdata  why a get returned nil: there was no item in time
+ * @field Full userdata  why a put returned nil: there was no room in time
+ * @field ShutDown userdata  why either returned nil: the queue is shut down
+ * @field StopIteration userdata  an item that ends the `for` loop that gets it
+ * Differs: Empty, Full, ShutDown | errors, which are raised | values, returned after nil
+ * Differs: SimpleQueue | there | not there: a Queue does all it does
+ * Differs: task_done and join, in gevent's newest version | in every Queue | in JoinableQueue
+ * Differs: nil | None is an item as any other | nil cannot be put; false can
+ */
 #include "queue.h"
 
 #include <limits.h>
@@ -234,10 +246,14 @@ static int put_step(lua_State *L, bool timed_out) {
 }
 
 /***
- * Queue:put(item [, timeout]): puts an item in, waiting for room: true.
- * Returns nil, queue.Full at the timeout and nil, queue.ShutDown after shutdown(); the item
- * is not in then.  Putters are served first come, first served; but a caller that finds
- * room does not wait.  nil cannot be put.  Source: gevent.queue.
+ * Queue:put(item [, timeout]): puts an item in, waiting for room.
+ * Putters are served first come, first served; but a caller that finds room does not wait.
+ * @param item any  not nil
+ * @param timeout? number|Timeout  seconds
+ * @return boolean? # true; nil if the item is not in
+ * @return userdata? reason # queue.Full at the timeout, queue.ShutDown after shutdown()
+ * Source: gevent.queue.
+ * Differs: raises Full | returns nil, queue.Full
  */
 static int l_put(lua_State *L) {
   static const struct wait_kind kind = {.name = "Queue:put", .step = put_step, .passes_on = true};
@@ -248,7 +264,12 @@ static int l_put(lua_State *L) {
   return likely(results != WAIT_AGAIN) ? results : wait_in(L, &q->putters, limit, &kind);
 }
 
-/*** Queue:put_nowait(item): put(item, 0). */
+/***
+ * Queue:put_nowait(item): put(item, 0).
+ * @param item any
+ * @return boolean?
+ * @return userdata? reason
+ */
 static int l_put_nowait(lua_State *L) {
   struct queue *q = check(L);
   queue_check_item(L, 2);
@@ -256,9 +277,13 @@ static int l_put_nowait(lua_State *L) {
 }
 
 /***
- * Queue:get([timeout]): takes the next item, waiting for one.
- * Returns nil, queue.Empty at the timeout; nil, queue.ShutDown once the queue is shut down
- * and has no items left.  Getters are served as putters are.  Source: gevent.queue.
+ * Queue:get([timeout]): takes the next item, waiting for one.  Getters are served as putters are.
+ * @param timeout? number|Timeout  seconds
+ * @return any item
+ * @return userdata? reason # for nil: queue.Empty at the timeout; queue.ShutDown once the queue is
+ *   shut down and has no items left
+ * Source: gevent.queue.
+ * Differs: raises Empty | returns nil, queue.Empty
  */
 static int l_get(lua_State *L) {
   static const struct wait_kind kind = {.name = "Queue:get", .step = get_step, .passes_on = true};
@@ -268,10 +293,19 @@ static int l_get(lua_State *L) {
   return likely(results != WAIT_AGAIN) ? results : wait_in(L, &q->getters, limit, &kind);
 }
 
-/*** Queue:get_nowait(): get(0). */
+/***
+ * Queue:get_nowait(): get(0).
+ * @return any item
+ * @return userdata? reason
+ */
 static int l_get_nowait(lua_State *L) { return get(L, check(L), true); }
 
-/*** Queue:peek([timeout]): the item that a get would return, which it leaves there. */
+/***
+ * Queue:peek([timeout]): the item that a get would return, which it leaves there.
+ * @param timeout? number|Timeout  seconds
+ * @return any item
+ * @return userdata? reason # for nil, as of get()
+ */
 static int l_peek(lua_State *L) {
   static const struct wait_kind kind = {.name = "Queue:peek", .step = peek_step, .passes_on = true};
   struct queue *q = check(L);
@@ -280,7 +314,11 @@ static int l_peek(lua_State *L) {
   return results != WAIT_AGAIN ? results : wait_in(L, &q->getters, limit, &kind);
 }
 
-/*** Queue:peek_nowait(): peek(0). */
+/***
+ * Queue:peek_nowait(): peek(0).
+ * @return any item
+ * @return userdata? reason
+ */
 static int l_peek_nowait(lua_State *L) { return peek(L, check(L), true); }
 
 static int iterate_step(lua_State *L, bool timed_out) {
@@ -291,8 +329,10 @@ static int iterate_step(lua_State *L, bool timed_out) {
 }
 
 /***
- * for item in queue do: gets items until it gets queue.StopIteration, or until the queue is
- * shut down and has no items left.
+ * Queue:__call(): what `for item in queue do` calls: gets items until it gets
+ * queue.StopIteration, or until the queue is shut down and has no items left.
+ * @return any item
+ * Differs: the loop over a queue that was shut down ends by the error ShutDown | it ends as others
  */
 static int l_iterate(lua_State *L) {
   static const struct wait_kind kind = {
@@ -304,8 +344,9 @@ static int l_iterate(lua_State *L) {
 
 /***
  * Queue:shutdown([immediate]): from now on puts return nil, queue.ShutDown, those that
- * wait too; and gets once there are no items left.  With immediate the items there are
- * thrown away, and their tasks count as done.  Source: queue.Queue.shutdown of Python 3.13.
+ * wait too; and gets once there are no items left.
+ * @param immediate? boolean  throw away the items there are; their tasks count as done
+ * Source: queue.Queue.shutdown of Python 3.13.
  */
 static int l_shutdown(lua_State *L) {
   struct queue *q = check(L);
@@ -323,19 +364,28 @@ static int l_shutdown(lua_State *L) {
 
 /* ---- size ---- */
 
-/*** Queue:qsize(), #queue: how many items are in. */
+/***
+ * Queue:qsize(), Queue:__len(): how many items are in; `#queue` says the same.
+ * @return integer
+ */
 static int l_qsize(lua_State *L) {
   lua_pushinteger(L, check(L)->count);
   return 1;
 }
 
-/*** Queue:empty(): whether there is no item. */
+/***
+ * Queue:empty(): whether there is no item.
+ * @return boolean
+ */
 static int l_empty(lua_State *L) {
   lua_pushboolean(L, check(L)->count == 0);
   return 1;
 }
 
-/*** Queue:full(): whether there are as many items as maxsize, or more. */
+/***
+ * Queue:full(): whether there are as many items as maxsize, or more.
+ * @return boolean
+ */
 static int l_full(lua_State *L) {
   const struct queue *q = check(L);
   lua_pushboolean(L, q->count >= q->maxsize);
@@ -414,10 +464,12 @@ void queue_construct(lua_State *L, struct queue *q) {
 }
 
 /***
- * Queue([maxsize [, items]]): items go through it from greenlet to greenlet, first in, first
- * out.  With a maxsize (an integer; nil, 0 or less: none) put waits while so many are in.
- * Items (an array) are in from the start, all of them even beyond maxsize.  The field
- * maxsize may be set.  Source: gevent.queue.Queue.
+ * Queue([maxsize [, items]]), LifoQueue([maxsize [, items]]), JoinableQueue([maxsize [, items]]):
+ * a queue with so many items in it at most.
+ * @param maxsize? integer  when as many are in, put waits; nil, 0 or less: never
+ * @param items? any[]  in from the start, all of them even beyond maxsize
+ * Source: gevent.queue.Queue.
+ * Differs: items of any kind that can be iterated | items in an array
  */
 static int l_new(lua_State *L) {
   queue_construct(L, check(L));
@@ -465,6 +517,7 @@ static void copy_items(lua_State *L, const struct queue *q, struct queue *copy) 
 /***
  * Queue:copy(): a new queue of the same class with the same items, maxsize and fields.
  * Nobody waits for it, and it is not shut down.
+ * @return Queue
  */
 static int l_copy(lua_State *L) {
   const struct queue *q = check(L);
@@ -523,6 +576,11 @@ static struct link *watch(void *object) {
   return q->count > 0 || q->shut ? NULL : &q->getters;
 }
 
+/***
+ * @class moonlet.queue.Queue: Object
+ * Items go through it from greenlet to greenlet, first in, first out.
+ * @field maxsize? integer  may be set; nil: without a limit
+ */
 static const struct class_field fields[] = {{"maxsize", get_maxsize, set_maxsize},
                                             {NULL, NULL, NULL}};
 
@@ -552,6 +610,10 @@ const struct class_kind queue_kind = {.name = "Queue",
                                       .watch = watch,
                                       .watch_passes = true};
 
+/***
+ * @class moonlet.queue.LifoQueue: Queue
+ * A queue that gives the latest item first.
+ */
 static const struct class_kind lifo_kind = {.name = "LifoQueue",
                                             .base = &queue_kind,
                                             .size = sizeof(struct queue),

@@ -4,6 +4,10 @@
  * A selector has one waiter in the ring of each descriptor.  Told, a waiter notes what its
  * descriptor is ready for and wakes the greenlet, which waits in the selector's own ring.
  */
+/***
+ * @module moonlet.select
+ * Waiting for several descriptors at once.
+ */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
@@ -222,11 +226,16 @@ static int list_length(lua_State *L, int arg) {
 
 /***
  * select.select(rlist, wlist, xlist [, timeout]): waits until a descriptor is ready.
- * Returns three new lists: the elements of rlist that can be read, of wlist that can be
- * written, of xlist with urgent data (looked for at the start only); all empty at the
- * timeout (seconds, nil: none).  Elements are descriptors, Lua's files, or objects with
- * getfd; those with a method dirty that returns true count as readable.  What a file has
- * in its buffer is not seen.  A nil list is an empty one.
+ * Elements are descriptors, Lua's files, or objects with getfd; those with a method dirty that
+ * returns true count as readable.  What a file has in its buffer is not seen.
+ * @param rlist any[]|nil  to be read
+ * @param wlist any[]|nil  to be written
+ * @param xlist any[]|nil  with urgent data, looked for at the start only
+ * @param timeout? number|Timeout  seconds
+ * @return any[] # the elements of rlist that can be read
+ * @return any[] # of wlist that can be written
+ * @return any[] # of xlist with urgent data; all three are empty at the timeout
+ * @raise an error if a descriptor is not open, or is closed meanwhile
  * Source: gevent.select.select, select(2).
  */
 static int l_select(lua_State *L) {
@@ -319,8 +328,10 @@ static void set_object(lua_State *L, lua_Integer number) {
 }
 
 /***
- * poll:register(fd [, events]): from now on watches a descriptor, file or object with getfd
- * for "r", "w" or "rw" (the default).  Again for the same: replaces the events.
+ * poll:register(fd [, events]): from now on watches a descriptor.
+ * Again for the same: replaces the events.
+ * @param fd any  a descriptor, Lua's file, or an object with getfd
+ * @param events? "r"|"w"|"rw"  both if nothing is said
  */
 static int l_register(lua_State *L) {
   struct poll *self = check_poll(L);
@@ -335,7 +346,12 @@ static int l_register(lua_State *L) {
   return 0;
 }
 
-/*** poll:modify(fd, events): replaces the events of what is registered. */
+/***
+ * poll:modify(fd, events): replaces the events of what is registered.
+ * @param fd any
+ * @param events "r"|"w"|"rw"
+ * @raise an error if it is not registered
+ */
 static int l_modify(lua_State *L) {
   check_poll(L);
   lua_Integer number = check_registered(L);
@@ -345,7 +361,11 @@ static int l_modify(lua_State *L) {
   return 0;
 }
 
-/*** poll:unregister(fd): forgets it; an error if it is not registered. */
+/***
+ * poll:unregister(fd): forgets it.
+ * @param fd any
+ * @raise an error if it is not registered
+ */
 static int l_unregister(lua_State *L) {
   struct poll *self = check_poll(L);
   lua_Integer number = check_registered(L), last = self->count--;
@@ -394,8 +414,12 @@ static const struct operation poll_operation = {
 
 /***
  * poll:poll([timeout]): waits until something registered is ready.
- * Returns a list of {fd, events}: what was registered and "r", "w" or "rw"; empty at the
- * timeout (seconds, nil: none).  Source: gevent.select.poll, poll(2).
+ * @param timeout? number|Timeout  seconds
+ * @return any[][] # of {fd, events}: what was registered and "r", "w" or "rw"; empty at the timeout
+ * @raise an error if a descriptor is not open, or is closed meanwhile
+ * Source: gevent.select.poll, poll(2).
+ * Differs: the timeout is in milliseconds; without one or below 0 it is endless | the timeout is
+ *   in seconds; without one it is endless, 0 or less does not wait
  */
 static int l_poll(lua_State *L) {
   class_check(L, 1, &poll_kind);
@@ -426,6 +450,13 @@ static const luaL_Reg poll_methods[] = {{"register", l_register},     {"modify",
                                         {"unregister", l_unregister}, {"poll", l_poll},
                                         {"__tostring", l_tostring},   {NULL, NULL}};
 
+/***
+ * @class moonlet.select.poll: Object
+ * A set of descriptors to wait for.
+ * Differs: events are bits of an integer, such as POLLIN | events are "r", "w" and "rw"
+ */
+
+/*** poll(): nothing is registered at first. */
 static const struct class_kind poll_kind = {
     .name = "poll", .size = sizeof(struct poll), .values = 3, .methods = poll_methods};
 

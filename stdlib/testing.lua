@@ -20,7 +20,7 @@ end
 --- Runs f(...) by a clock that jumps to the next timer whenever nothing is ready: an hour of
 -- sleeps takes no time, and everything happens in the order it would have.
 ---@param f function
----@return any ... f's results
+---@return any ... # f's results
 function testing.virtual_clock(f, ...)
   check_function(1, "virtual_clock", f)
   local was = core.clock(true)
@@ -40,7 +40,7 @@ end
 -- trust in the order. The same seed gives the same order; a failure tells the seed.
 ---@param seed integer
 ---@param f function
----@return any ... f's results
+---@return any ... # f's results
 function testing.shuffle(seed, f, ...)
   if math.type(seed) ~= "integer" then
     error(("bad argument #1 to 'shuffle' (integer expected, got %s)"):format(
@@ -89,7 +89,8 @@ end
 --- Runs f(...), and raises if it leaves a greenlet, timer, watcher, signal handler, descriptor
 -- or pinned C stack behind. What is about to end has a few turns for it.
 ---@param f function
----@return any ... f's results
+---@return any ... # f's results
+---@raise an error that names what was left
 function testing.no_leaks(f, ...)
   check_function(1, "no_leaks", f)
   local before = count()

@@ -188,7 +188,9 @@ static int constructed(lua_State *L, int status, lua_KContext ctx) {
   return 1;
 }
 
-/* Class(...): stack is the class and the arguments. */
+/***
+ * Object(...): a new object of the class, initialised by its method new.
+ */
 static int l_construct(lua_State *L) {
   lua_rawgetp(L, 1, &kind_key);
   const struct class_kind *kind = lua_touserdata(L, -1);
@@ -292,8 +294,12 @@ void *class_new(lua_State *L, const struct class_kind *kind) {
 /* ---- the root class ---- */
 
 /***
- * Class:extend([name]): a new class below this one.
+ * Object:extend([name]): a new class below this one.
  * Functions set in it are methods of its instances; `__` names are metamethods.
+ * @generic T
+ * @param self T
+ * @param name? string  for tostring
+ * @return T # of the same type as this class, to annotations
  */
 static int l_extend(lua_State *L) {
   luaL_argexpected(L, class_is_class(L, 1), 1, "class");
@@ -316,7 +322,11 @@ static int l_extend(lua_State *L) {
   return 1;
 }
 
-/*** object:is(Class): whether the object's class is Class or one below it. */
+/***
+ * Object:is(class): whether the object's class is that one or one below it.
+ * @param class Object
+ * @return boolean
+ */
 static int l_is(lua_State *L) {
   luaL_argexpected(L, class_is_class(L, 2), 2, "class");
   lua_settop(L, 2);
@@ -333,6 +343,10 @@ static int l_is(lua_State *L) {
   return 1;
 }
 
+/***
+ * Object:new(...): the initialiser, called with the object and the constructor's arguments.
+ * A subclass has its own, which calls that of the class above: `Class.super.new(self, ...)`.
+ */
 static int l_new(lua_State *L) {
   (void)L;
   return 0;
@@ -347,6 +361,27 @@ static int l_tostring(lua_State *L) {
 static const luaL_Reg object_methods[] = {
     {"extend", l_extend}, {"is", l_is}, {"new", l_new}, {"__tostring", l_tostring}, {NULL, NULL}};
 
+/***
+ * @module moonlet.class
+ * The root of all classes.
+ * @return Object
+ */
+
+/***
+ * @class moonlet.class.Object
+ * What all classes have.  Calling a class makes an object of it:
+ *
+ *     local Counter = Object:extend("Counter")
+ *
+ *     function Counter:new(first)
+ *       self.count = first
+ *     end
+ *
+ *     local counter = Counter(1)
+ *
+ * Objects of the library may be given further fields, and their classes subclasses.
+ * @field super Object  the class above
+ */
 static const struct class_kind object_kind = {.name = "Object", .methods = object_methods};
 
 int luaopen_moonlet_class(lua_State *L) {

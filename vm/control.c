@@ -18,6 +18,7 @@ static const struct wait_kind sleep_here_kind = {.name = "sleep"};
 
 /***
  * moonlet.sleep([seconds]): blocks; 0, less, or nil lets every other ready greenlet run once.
+ * @param seconds? number
  * Source: gevent.sleep.
  */
 static int l_sleep(lua_State *L) {
@@ -38,13 +39,22 @@ void moonlet_sleep(lua_State *L, double seconds) {
     wait_here(L, NULL, seconds, &sleep_here_kind);
 }
 
-/*** moonlet.idle(): blocks until nothing else is ready.  Source: gevent.idle. */
+/***
+ * moonlet.idle(): blocks until nothing else is ready.
+ * Source: gevent.idle.
+ * Differs: takes a priority | there are no priorities
+ */
 static int l_idle(lua_State *L) {
   static const struct wait_kind kind = {.name = "idle", .external = true};
   return wait_in(L, &hub_of(L)->idlers, NO_LIMIT, &kind);
 }
 
-/*** moonlet.getcurrent(): the running Greenlet; the script itself is one, named "main". */
+/***
+ * moonlet.getcurrent(): the greenlet that runs; the script itself is one, named "main".
+ * @return Greenlet
+ * Source: gevent.getcurrent.
+ * Differs: main is a greenlet without join, kill and the like | main is a Greenlet
+ */
 static int l_getcurrent(lua_State *L) {
   struct greenlet *g = hub_of(L)->current;
   if (!g)
@@ -53,7 +63,10 @@ static int l_getcurrent(lua_State *L) {
   return 1;
 }
 
-/*** moonlet.now(): the clock by which sleeps and timeouts go, seconds; it never goes back. */
+/***
+ * moonlet.now(): the clock by which sleeps and timeouts go; it never goes back.
+ * @return number # seconds
+ */
 static int l_now(lua_State *L) {
   lua_pushnumber(L, hub_now(hub_of(L)));
   return 1;
@@ -81,8 +94,12 @@ static int tried(lua_State *L, int status, lua_KContext ctx) {
 }
 
 /***
- * moonlet.try(f, ...): true and f's results, or false and the error, like pcall; but a
- * GreenletExit or a Timeout passes through, so that a service loop can be killed.
+ * moonlet.try(f, ...): calls f(...) like pcall, but lets a GreenletExit or a Timeout pass, so
+ * that a service loop can be killed.
+ * @param f function
+ * @return boolean # true, or false if f raised an error
+ * @return any ... # f's results, or the error
+ * @raise the GreenletExit or Timeout that ended f
  */
 static int l_try(lua_State *L) {
   luaL_argexpected(L, greenlet_is_callable(L, 1), 1, "function");
@@ -102,8 +119,11 @@ static int shielded(lua_State *L, int status, lua_KContext ctx) {
 }
 
 /***
- * moonlet.shield(f, ...): runs f; kills and Timeouts aimed at this greenlet are raised when f
- * is done.  Returns f's results.  May be nested.
+ * moonlet.shield(f, ...): calls f(...); kills and Timeouts aimed at this greenlet are raised
+ * when f is done.  May be nested.
+ * @param f function
+ * @return any ... # f's results
+ * @raise what f raises
  */
 static int l_shield(lua_State *L) {
   luaL_argexpected(L, greenlet_is_callable(L, 1), 1, "function");

@@ -11,7 +11,10 @@ static int l_tostring(lua_State *L) {
   return 1;
 }
 
-/*** GreenletExit([message]), LoopExit([message]): an error object with that text. */
+/***
+ * GreenletExit([message]), LoopExit([message]): an error with that text.
+ * @param message? any
+ */
 static int l_new(lua_State *L) {
   lua_settop(L, 2);
   lua_setfield(L, 1, "message");
@@ -20,7 +23,19 @@ static int l_new(lua_State *L) {
 
 static const luaL_Reg methods[] = {{"new", l_new}, {"__tostring", l_tostring}, {NULL, NULL}};
 
+/***
+ * @class moonlet.GreenletExit: Object
+ * What a kill raises.  A greenlet that ends by it is successful, and has it as its value.
+ * @field message? any
+ * Source: gevent.GreenletExit.
+ */
 const struct class_kind greenlet_exit_kind = {.name = "GreenletExit", .methods = methods};
+/***
+ * @class moonlet.LoopExit: Object
+ * Raised in main when it blocks and nothing is left that could wake it.
+ * @field message? any  names every greenlet and what it waits for
+ * Source: gevent.exceptions.LoopExit.
+ */
 const struct class_kind loop_exit_kind = {.name = "LoopExit", .methods = methods};
 
 bool greenlet_is_exit(lua_State *L, int index) {

@@ -72,7 +72,10 @@ void fork_close(struct hub *hub) {
 
 /***
  * moonlet.keep_at_fork(on): whether all greenlets go on in a forked child too.
- * Without it only the greenlet that forked lives there.  Returns the setting before.
+ * Without it only the greenlet that forked lives there.
+ * @param on boolean
+ * @return boolean # the setting before
+ * Differs: all greenlets and timers go on in the child | only if keep_at_fork(true) was called
  */
 static int l_keep_at_fork(lua_State *L) {
   struct hub *hub = hub_of(L);

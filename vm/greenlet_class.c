@@ -27,7 +27,10 @@ static bool overrides_run(lua_State *L) {
 /***
  * Greenlet([f, ...]): a greenlet that will run f(...) once it is started.
  * f may be left out by subclasses that have a method _run, which is then called with
- * the arguments.  Source: gevent.Greenlet.
+ * the arguments.
+ * @param f? function
+ * Source: gevent.Greenlet.
+ * Differs: keyword arguments are passed on | Lua has none; a table may hold them
  */
 static int l_new(lua_State *L) {
   struct greenlet *g = check(L);
@@ -70,21 +73,37 @@ static int l_start(lua_State *L) {
   return 0;
 }
 
-/*** Greenlet:start_later(seconds): the same after so many seconds. */
+/***
+ * Greenlet:start_later(seconds): the same after so many seconds.
+ * @param seconds number
+ */
 static int l_start_later(lua_State *L) {
   check(L);
   start(L, luaL_checknumber(L, 2), true);
   return 0;
 }
 
-/*** moonlet.spawn(f, ...), Greenlet.spawn(f, ...): a new started Greenlet. */
+/***
+ * moonlet.spawn(f, ...), Greenlet.spawn(f, ...): a new started greenlet, which runs first when
+ * the caller blocks.  A subclass's spawn takes what its constructor takes.
+ * @param f function
+ * @return Greenlet
+ * Source: gevent.spawn.
+ */
 static int l_spawn(lua_State *L) {
   luaL_argexpected(L, greenlet_is_callable(L, 1), 1, "function");
   greenlet_spawn(L, lua_gettop(L) - 1, 0, false);
   return 1;
 }
 
-/*** moonlet.spawn_later(seconds, f, ...): a Greenlet that starts in so many seconds. */
+/***
+ * moonlet.spawn_later(seconds, f, ...), Greenlet.spawn_later(seconds, f, ...): the same after so
+ * many seconds.
+ * @param seconds number
+ * @param f function
+ * @return Greenlet
+ * Source: gevent.spawn_later.
+ */
 static int l_spawn_later(lua_State *L) {
   double seconds = luaL_checknumber(L, 1);
   luaL_argexpected(L, greenlet_is_callable(L, 2), 2, "function");
@@ -124,13 +143,19 @@ static int l_extend(lua_State *L) {
 
 /* ---- asking ---- */
 
-/*** Greenlet:ready(), Greenlet:dead(): whether it has ended. */
+/***
+ * Greenlet:ready(), Greenlet:dead(): whether it has ended.
+ * @return boolean
+ */
 static int l_ready(lua_State *L) {
   lua_pushboolean(L, is_dead(check(L)));
   return 1;
 }
 
-/*** Greenlet:successful(): whether it has ended other than by an error. */
+/***
+ * Greenlet:successful(): whether it has ended other than by an error.
+ * @return boolean
+ */
 static int l_successful(lua_State *L) {
   const struct greenlet *g = check(L);
   lua_pushboolean(L, is_dead(g) && !g->failed);
@@ -149,7 +174,13 @@ static int join_step(lua_State *L, bool timed_out) {
 
 static const struct wait_kind join_kind = {.name = "Greenlet:join", .step = join_step};
 
-/*** Greenlet:join([timeout]): waits for its end; true, or false at the timeout. */
+/***
+ * Greenlet:join([timeout]): waits for its end.
+ * @param timeout? number|Timeout  seconds
+ * @return boolean # true, or false at the timeout
+ * Source: gevent.Greenlet.join.
+ * Differs: returns nothing | returns whether it has ended
+ */
 static int l_join(lua_State *L) {
   struct greenlet *g = check(L);
   return wait_for(L, &g->done, 2, &join_kind);
@@ -177,8 +208,13 @@ static int get_step(lua_State *L, bool timed_out) {
 static const struct wait_kind get_kind = {.name = "Greenlet:get", .step = get_step};
 
 /***
- * Greenlet:get([timeout]): all results of its function; nil, "timeout" at the timeout.
- * Raises the error that it died of; a killed one gives the GreenletExit.
+ * Greenlet:get([timeout]): waits for its end and returns all results of its function.
+ * One that was killed gives the GreenletExit.
+ * @param timeout? number|Timeout  seconds
+ * @return any ... # nil, "timeout" at the timeout
+ * @raise the error that it died of
+ * Source: gevent.Greenlet.get.
+ * Differs: a Timeout is raised when the time is up | returns nil, "timeout"
  */
 static int l_get(lua_State *L) {
   struct greenlet *g = check(L);
@@ -214,10 +250,14 @@ void greenlet_kill(lua_State *L) {
 }
 
 /***
- * Greenlet:kill([err [, timeout]]): raises err (a GreenletExit) where it blocks.
- * Waits until it is dead: true, or false at the timeout; timeout 0 does not wait.  One
- * that has not run yet never will.  Killing oneself raises at once, or with timeout 0 at
- * the next wait.  Source: gevent.Greenlet.kill.
+ * Greenlet:kill([err [, timeout]]): raises an error where it blocks, and waits until it is dead.
+ * One that has not run yet never will.  Killing oneself raises at once, or with timeout 0 at
+ * the next wait.
+ * @param err? any  a GreenletExit if nothing is said; of a class an instance is raised
+ * @param timeout? number|Timeout  seconds; 0 does not wait
+ * @return boolean # true once it is dead, false at the timeout
+ * Source: gevent.Greenlet.kill.
+ * Differs: returns nothing | returns whether it is dead
  */
 static int l_kill(lua_State *L) {
   struct greenlet *g = check(L);
@@ -234,7 +274,12 @@ static int l_kill(lua_State *L) {
   return wait_for(L, &g->done, 3, &kill_kind);
 }
 
-/*** moonlet.kill(greenlet [, err]): kills without waiting. */
+/***
+ * moonlet.kill(greenlet [, err]): kills without waiting.
+ * @param greenlet Greenlet
+ * @param err? any  a GreenletExit if nothing is said
+ * Source: gevent.kill.
+ */
 static int l_kill_nowait(lua_State *L) {
   check(L);
   lua_settop(L, 2);
@@ -244,7 +289,12 @@ static int l_kill_nowait(lua_State *L) {
 
 /* ---- as a <close> variable ---- */
 
-/*** At the end of its block a Greenlet is joined, or killed if the block ends by an error. */
+/***
+ * Greenlet:__close([err]): as a `<close>` variable it is joined at the end of the block, or
+ * killed if an error ends the block.
+ * @param err? any
+ * Differs: is killed with the error that ends the block | is killed with a GreenletExit
+ */
 static int l_close(lua_State *L) {
   struct greenlet *g = check(L);
   bool failed = !lua_isnoneornil(L, 2);
@@ -368,6 +418,19 @@ static struct link *watch(void *object) {
 
 /* ---- the class ---- */
 
+/***
+ * @class moonlet.Greenlet: Object
+ * A function that runs while others wait.
+ * @field started boolean  from start() until its end
+ * @field value any  the first result, or the GreenletExit that ended it; nil before, and if it
+ *   failed
+ * @field exception any  the error that ended it
+ * @field traceback? string  of that error
+ * @field args? table  the arguments and their number `n`, until its end
+ * @field name string  may be set; "Greenlet-" and the id if it is not
+ * @field parent? Greenlet  who spawned it
+ * @field id integer  no other greenlet's
+ */
 static const struct class_field fields[] = {{"started", get_started, NULL},
                                             {"value", get_value, NULL},
                                             {"exception", get_exception, NULL},

@@ -115,18 +115,30 @@ static int add_link(lua_State *L, enum mode mode) {
   return 0;
 }
 
-/*** Greenlet:link(f): f(greenlet) runs in a greenlet of its own when this one has ended. */
+/***
+ * Greenlet:link(f): f(greenlet) runs in a greenlet of its own when this one has ended.
+ * @param f function|AsyncResult  anything that can be called
+ * Source: gevent.Greenlet.link.
+ * Differs: takes a bound method such as queue.put | takes function(g) queue:put(g) end
+ */
 static int l_link(lua_State *L) { return add_link(L, ANY); }
 
-/*** Greenlet:link_value(f): the same, only if it ends without an error (a kill is none). */
+/***
+ * Greenlet:link_value(f): the same, only if it ends without an error (a kill is none).
+ * @param f function|AsyncResult
+ */
 static int l_link_value(lua_State *L) { return add_link(L, VALUE); }
 
-/*** Greenlet:link_exception(f): the same, only if it ends by an error. */
+/***
+ * Greenlet:link_exception(f): the same, only if it ends by an error.
+ * @param f function|AsyncResult
+ */
 static int l_link_exception(lua_State *L) { return add_link(L, EXCEPTION); }
 
 /***
  * Greenlet:rawlink(f): f(greenlet) is called by the hub, in its turn, when this one has ended.
  * It must not block, and is for bookkeeping: an error in it is only a warning.
+ * @param f function|AsyncResult
  * Source: gevent.Greenlet.rawlink.
  */
 static int l_rawlink(lua_State *L) { return add_link(L, RAW); }
@@ -146,7 +158,10 @@ static void withdraw(lua_State *L, struct greenlet_link *link, int index) {
   }
 }
 
-/*** Greenlet:unlink(f): a linked f will not be called; nothing happens if it was not linked. */
+/***
+ * Greenlet:unlink(f): a linked f will not be called; nothing happens if it was not linked.
+ * @param f any
+ */
 static int l_unlink(lua_State *L) {
   class_check(L, 1, &greenlet_kind);
   luaL_checkany(L, 2);

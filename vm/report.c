@@ -49,9 +49,12 @@ void report_print(lua_State *L) {
 }
 
 /***
- * moonlet.set_error_handler(f): f(greenlet, err, traceback) is called for each error that
+ * moonlet.set_error_handler([f]): f(greenlet, err, traceback) is called for each error that
  * ends a greenlet, as the last thing this greenlet does; nil: print to stderr again.
- * Returns the function that was set before.  Source: gevent's Hub.handle_error.
+ * @param f? fun(greenlet: Greenlet, err: any, traceback: string?)
+ * @return function? # that was set before
+ * Source: gevent's Hub.handle_error.
+ * Differs: a method of the hub to be replaced, and its exception_stream | one function
  */
 static int l_set_error_handler(lua_State *L) {
   if (!lua_isnoneornil(L, 1))
@@ -136,8 +139,11 @@ void report_push_waiting(lua_State *L, struct hub *hub) { push_greenlets(L, hub,
 
 /***
  * moonlet.run_info([write]): tells of every greenlet its name, state, what it waits for,
- * who spawned it, and its traceback.  write(text) receives it; without, it goes to stderr.
- * Returns the text.  Source: gevent.util.print_run_info.
+ * who spawned it, and its traceback.
+ * @param write? fun(text: string)  receives the text; without, it goes to stderr
+ * @return string # the text
+ * Source: gevent.util.print_run_info.
+ * Differs: a tree by spawner, with locals | a list that names the spawners
  */
 static int l_run_info(lua_State *L) {
   if (!lua_isnoneornil(L, 1))
@@ -166,11 +172,24 @@ static lua_Integer list_count(struct link *ring) {
 }
 
 /***
- * moonlet.stats(): a table of counters.
- * greenlets (started, not ended, without main), ready, timers, watchers (greenlets that wait
- * for something outside), pinned (those holding a C stack, without main), stacks (C stacks
- * mapped), signals (handlers), and, since the start: switches, spawned, polls; lag: the
- * longest time without a look at timers and descriptors, seconds.
+ * @class moonlet.Stats
+ * What stats() counts.
+ * @field greenlets integer  started and not ended, without main
+ * @field ready integer  greenlets and others in the run queue
+ * @field timers integer
+ * @field watchers integer  greenlets that wait for something outside
+ * @field pinned integer  greenlets that wait on a C stack, without main
+ * @field stacks integer  C stacks mapped
+ * @field signals integer  signal handlers
+ * @field switches integer  since the start
+ * @field spawned integer  greenlets since the start
+ * @field polls integer  looks at timers and descriptors since the start
+ * @field lag number  the longest time without such a look, seconds
+ */
+
+/***
+ * moonlet.stats(): a new table of counters.
+ * @return Stats
  */
 static int l_stats(lua_State *L) {
   struct hub *hub = hub_of(L);

@@ -133,9 +133,12 @@ static int check_signal(lua_State *L, int arg) {
 
 /***
  * moonlet.signal(signum, f, ...): runs f(...) in a new greenlet each time the signal comes.
- * signum is a number or a name such as "SIGTERM".  Returns a handle with :cancel().  An
- * error that f lets out is raised in main.  Handlers do not keep the program waiting.
+ * An error that f lets out is raised in main.  Handlers do not keep the program waiting.
+ * @param signum integer|string  such as "SIGTERM"
+ * @param f function
+ * @return SignalHandle
  * Source: gevent.signal_handler.
+ * Differs: may be made to keep the loop alive (ref) | never keeps it alive
  */
 static int l_signal(lua_State *L) {
   int signum = check_signal(L, 1);
@@ -164,7 +167,7 @@ static int l_signal(lua_State *L) {
   return 1;
 }
 
-/*** handle:cancel(): no more calls; may be called again. */
+/*** SignalHandle:cancel(), SignalHandle:close(): no more calls; may be called again. */
 static int l_cancel(lua_State *L) {
   struct handler *handler = class_check(L, 1, &handler_kind);
   if (list_linked(&handler->link)) {
@@ -187,6 +190,10 @@ static const luaL_Reg methods[] = {{"cancel", l_cancel},
                                    {"__tostring", l_tostring},
                                    {NULL, NULL}};
 
+/***
+ * @class moonlet.SignalHandle: Object
+ * What moonlet.signal() returns.  As a `<close>` variable it is cancelled.
+ */
 static const struct class_kind handler_kind = {
     .name = "signal handler", .size = sizeof(struct handler), .values = 1, .methods = methods};
 

@@ -74,10 +74,14 @@ static void cancel(struct timeout *timeout) {
 /* ---- methods ---- */
 
 /***
- * Timeout([seconds [, err]]): bounds what the current greenlet does.
- * When the time is up after start(), the Timeout itself, or `err`, is raised where the
- * greenlet that started it blocks.  Seconds nil: never.  Err false: silent, see run().
+ * Timeout([seconds [, err]]): a time limit for what the current greenlet does.
+ * When the time is up after start(), an error is raised where the greenlet that started it
+ * blocks: at the next pass of the loop if the seconds are 0 or less.
+ * @param seconds? number  nil: it never expires
+ * @param err? any  raised instead of the Timeout; of a class an instance; false: silent, see run()
  * Source: gevent.Timeout.
+ * Differs: given a string, raises the Timeout with that text | raises the string
+ * Differs: Timeouts compare with numbers, by their seconds | they do not
  */
 static int l_new(lua_State *L) {
   struct timeout *timeout = class_check(L, 1, &timeout_kind);
@@ -88,7 +92,12 @@ static int l_new(lua_State *L) {
   return 0;
 }
 
-/*** Timeout:start(): starts the clock; returns the Timeout.  An error if it is running. */
+/***
+ * Timeout:start(): starts the clock.
+ * @return Timeout # itself
+ * @raise an error if it is running
+ * Differs: returns nothing | returns the Timeout
+ */
 static int l_start(lua_State *L) {
   class_check(L, 1, &timeout_kind);
   start(L, 1);
@@ -110,6 +119,10 @@ static struct timeout *new_timeout(lua_State *L) {
 /***
  * Timeout.start_new([seconds [, err]]): a new started Timeout.
  * Given a Timeout instead of seconds, starts that one unless it is running; returns it.
+ * @param seconds? number|Timeout
+ * @param err? any
+ * @return Timeout
+ * Source: gevent.Timeout.start_new.
  */
 static int l_start_new(lua_State *L) {
   struct timeout *timeout = class_test(L, 1, &timeout_kind);
@@ -129,13 +142,19 @@ static int l_start_new(lua_State *L) {
   return 1;
 }
 
-/*** Timeout:cancel(), Timeout:close(): stops the clock; may be called again. */
+/***
+ * Timeout:cancel(), Timeout:close(): stops the clock; may be called again.
+ * Differs: close() is final | one that was closed may be started again
+ */
 static int l_cancel(lua_State *L) {
   cancel(class_check(L, 1, &timeout_kind));
   return 0;
 }
 
-/*** Timeout:pending(): whether it is running and has not been raised yet. */
+/***
+ * Timeout:pending(): whether it is running and has not been raised yet.
+ * @return boolean
+ */
 static int l_pending(lua_State *L) {
   const struct timeout *timeout = class_check(L, 1, &timeout_kind);
   lua_pushboolean(L, pending(timeout));
@@ -181,8 +200,11 @@ static int after_run(lua_State *L, int status, lua_KContext ctx) {
 }
 
 /***
- * Timeout:run(f, ...): starts the Timeout, runs f(...), cancels it; returns f's results.
- * A silent Timeout that expires ends f quietly: no results.  Any other is raised.
+ * Timeout:run(f, ...): starts the Timeout, runs f(...), cancels it.
+ * @param f function
+ * @return any ... # f's results; none if it was silent and expired
+ * @raise what f raises; the Timeout, unless it is silent
+ * Differs: a silent Timeout leaves its `with` block quietly | it ends the f of run() quietly
  */
 static int l_run(lua_State *L) {
   struct timeout *timeout = class_check(L, 1, &timeout_kind);
@@ -205,9 +227,13 @@ static int after_with(lua_State *L, int status, lua_KContext ctx) {
 }
 
 /***
- * moonlet.with_timeout(seconds, f, ...): f's results, or nil, "timeout" if they take longer.
- * Other errors, and Timeouts that f or the caller started, pass through.
+ * moonlet.with_timeout(seconds, f, ...): runs f(...), for so many seconds at most.
+ * @param seconds number|nil  nil: without a limit
+ * @param f function
+ * @return any ... # f's results, or nil, "timeout"
+ * @raise what f raises, Timeouts that f or the caller started too
  * Source: gevent.with_timeout.
+ * Differs: raises the Timeout, or returns timeout_value | returns nil, "timeout"
  */
 static int l_with_timeout(lua_State *L) {
   luaL_argexpected(L, greenlet_is_callable(L, 2), 2, "function");
@@ -233,6 +259,14 @@ static void set_seconds(lua_State *L, void *object) {
   timeout->seconds = timeout->never ? 0 : luaL_checknumber(L, 3);
 }
 
+/***
+ * @class moonlet.Timeout: Object
+ * A time limit that is raised as an error.  As a `<close>` variable it is cancelled:
+ *
+ *     local limit <close> = Timeout.start_new(5)
+ *
+ * @field seconds? number  may be set
+ */
 static const struct class_field fields[] = {{"seconds", get_seconds, set_seconds},
                                             {NULL, NULL, NULL}};
 

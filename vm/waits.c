@@ -164,8 +164,12 @@ static void leave(struct link *ring) { unregister(container_of(ring, struct watc
 
 /***
  * moonlet.joinall(list [, timeout [, raise_error]]): waits until all greenlets have ended.
- * Returns those that have, in the order in which they ended.  With raise_error the first
- * failure is raised at once; the others run on.  Source: gevent.joinall.
+ * @param list Greenlet[]
+ * @param timeout? number|Timeout  seconds
+ * @param raise_error? boolean  raise the first failure at once; the others run on
+ * @return Greenlet[] # those that have ended, in the order in which they did
+ * @raise the error of the first that fails, if asked to
+ * Source: gevent.joinall.
  */
 static int l_joinall(lua_State *L) {
   static const struct wait_kind kind = {.name = "joinall", .step = all_step, .leave = leave};
@@ -198,9 +202,13 @@ static int wanted(lua_State *L, const struct watch *watch) {
 
 /***
  * moonlet.wait([objects [, timeout [, count]]]): waits until all, or `count`, are ready.
- * Objects are greenlets, events, results, semaphores, queues, processes.  Returns those
- * ready, in the order in which they became so, taking nothing from them.  Without objects
- * (main only): until nothing keeps the loop alive; true, or false at the timeout.
+ * Takes nothing from them: an item stays in its queue.  Without objects, in main only: until
+ * nothing keeps the loop alive.
+ * @param objects? any[]  greenlets, events, results, semaphores, queues
+ * @param timeout? number|Timeout  seconds
+ * @param count? integer
+ * @return any[]|boolean # those ready, in the order in which they became so; without objects
+ *   true, or false at the timeout
  * Source: gevent.wait.
  */
 static int l_wait(lua_State *L) {
@@ -246,9 +254,13 @@ static int l_next(lua_State *L) {
 }
 
 /***
- * moonlet.iwait(objects [, timeout [, count]]): iterates over the objects as they become
- * ready; the timeout is for the whole loop.  Leaving the loop early leaves nothing behind.
+ * moonlet.iwait(objects [, timeout [, count]]): iterates over objects as they become ready.
+ * @param objects any[]  as for wait()
+ * @param timeout? number|Timeout  seconds, for the whole loop
+ * @param count? integer  stop after so many
+ * @return fun():any
  * Source: gevent.iwait.
+ * Differs: left early outside `with`, leaves links at the objects | leaves nothing behind
  */
 static int l_iwait(lua_State *L) {
   lua_settop(L, 3);
@@ -281,8 +293,15 @@ static int killed_step(lua_State *L, bool timed_out) {
 }
 
 /***
- * moonlet.killall(list [, err [, timeout]]): raises err (a GreenletExit) in all greenlets,
- * then waits until they are dead: true, or nil, "timeout".  Source: gevent.killall.
+ * moonlet.killall(list [, err [, timeout]]): raises an error in all greenlets, then waits until
+ * they are dead.
+ * @param list Greenlet[]
+ * @param err? any  a GreenletExit if nothing is said
+ * @param timeout? number|Timeout  seconds
+ * @return boolean? # true, or nil at the timeout
+ * @return string? # "timeout"
+ * Source: gevent.killall.
+ * Differs: raises a Timeout when the time is up | returns nil, "timeout"
  */
 static int l_killall(lua_State *L) {
   static const struct wait_kind kind = {.name = "killall", .step = killed_step, .leave = leave};

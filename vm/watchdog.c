@@ -116,8 +116,10 @@ void watchdog_forked(struct hub *hub) {
 
 /***
  * moonlet.watchdog([seconds]): from now on a greenlet that computes for longer than that
- * without blocking is reported on stderr with its traceback, and Timeouts and kills reach
- * it.  nil or 0 turns the watchdog off.
+ * without blocking is reported on stderr with its traceback, and Timeouts and kills reach it.
+ * @param seconds? number  nil or 0 turns the watchdog off
+ * Source: gevent's monitoring thread.
+ * Differs: only reports | also raises the Timeouts and kills that are due
  */
 static int l_watchdog(lua_State *L) {
   double seconds = luaL_optnumber(L, 1, 0);

@@ -24,7 +24,18 @@
 static char **arguments;
 static struct ev_loop *loop;
 
+static _Noreturn void fail(const char *why) {
+  fprintf(stderr, "floor: %s\n", why);
+  exit(1);
+}
+
 static long number(int i) { return arguments[i] ? atol(arguments[i]) : 0; }
+
+static long positive(int i) {
+  if (number(i) <= 0)
+    fail("a count is missing");
+  return number(i);
+}
 
 static bool mode_is(const char *mode) { return strcmp(arguments[0], mode) == 0; }
 
@@ -51,11 +62,6 @@ static double memory(const char *key) {
 
 static void result(const char *name, double value, const char *unit) {
   printf("%s\t%.6g\t%s\n", name, value, unit);
-}
-
-static _Noreturn void fail(const char *why) {
-  fprintf(stderr, "floor: %s\n", why);
-  exit(1);
 }
 
 static void *allocate(size_t count, size_t size) {
@@ -99,7 +105,7 @@ static bool resume(lua_State *co, int nargs) {
 static int l_yield(lua_State *L) { return lua_yield(L, 0); }
 
 static void ring(lua_State *L) {
-  long count = number(0), yields = number(1);
+  long count = positive(0), yields = positive(1);
   lua_State **threads = allocate((size_t)count, sizeof *threads);
   lua_register(L, "yield", l_yield);
   load(L, "local yield = yield return function(n) for _ = 1, n do yield() end end");
@@ -120,7 +126,7 @@ static void ring(lua_State *L) {
 /* ---- spawn all|batch COUNT [reuse] ---- */
 
 static void spawn(lua_State *L) {
-  long count = number(1), batch = mode_is("all") ? count : 100;
+  long count = positive(1), batch = mode_is("all") ? count : 100;
   bool reuse = arguments[2] != NULL;
   lua_State **threads = allocate((size_t)batch, sizeof *threads);
   load(L, "local ended = 0\n"
@@ -204,7 +210,7 @@ static void prepare_sleep(lua_State *L) {
 }
 
 static void park(lua_State *L) {
-  long count = number(0);
+  long count = positive(0);
   prepare_sleep(L);
   double empty = memory("VmRSS:"), begun = cpu();
   struct sleeper *sleepers = start_sleepers(L, count, atof(arguments[1]));
@@ -220,7 +226,7 @@ static void park(lua_State *L) {
 }
 
 static void sleepers(lua_State *L) {
-  long count = number(0);
+  long count = positive(0);
   prepare_sleep(L);
   double begun = cpu();
   struct sleeper *all = start_sleepers(L, count, 0);
@@ -251,14 +257,15 @@ static int l_stop(lua_State *L) {
 }
 
 static void cancel(lua_State *L) {
+  long count = positive(0);
   lua_register(L, "start", l_start);
   lua_register(L, "stop", l_stop);
   load(L, "local start, stop = start, stop\n"
           "return function(n) for _ = 1, n do stop(start(10)) end end");
   double begun = cpu();
-  lua_pushinteger(L, number(0));
+  lua_pushinteger(L, count);
   lua_call(L, 1, 0);
-  result("cancel", (cpu() - begun) / (double)number(0) * 1e9, "ns");
+  result("cancel", (cpu() - begun) / (double)count * 1e9, "ns");
 }
 
 /* ---- queue ITEMS MAXSIZE [TIMEOUT]: one producer, one consumer ---- */
@@ -330,7 +337,7 @@ static void push_queue(lua_State *L, lua_Integer max) {
 }
 
 static void queue(lua_State *L) {
-  lua_Integer count = number(0);
+  lua_Integer count = positive(0);
   lua_register(L, "put", l_put);
   lua_register(L, "get", l_get);
   load(L, "local put, get = put, get\n"
@@ -394,7 +401,7 @@ static void run_pinned(void *in_ring) {
 }
 
 static void prepare_pinned(lua_State *L, bool *in_ring) {
-  pinned_count = here = number(1);
+  pinned_count = here = positive(1);
   stacks = allocate((size_t)pinned_count, sizeof(struct cstack *));
   pinned_threads = allocate((size_t)pinned_count, sizeof(lua_State *));
   cstack_pool_init(&pool, run_pinned, in_ring);
@@ -418,7 +425,7 @@ static void make_pinned(lua_State *L, long i, lua_Integer jumps) {
 
 static void pinned_ring(lua_State *L) {
   bool in_ring = true;
-  long jumps = number(2);
+  long jumps = positive(2);
   prepare_pinned(L, &in_ring);
   for (long i = 0; i < pinned_count; i++)
     make_pinned(L, i, jumps);
@@ -490,7 +497,7 @@ static struct rusage run_command(void) {
 }
 
 static void start(lua_State *L) {
-  long count = number(0), peak = 0;
+  long count = positive(0), peak = 0;
   double *wall = allocate((size_t)count, sizeof *wall);
   double *busy = allocate((size_t)count, sizeof *busy);
   (void)L;
@@ -529,6 +536,7 @@ int main(int argc, char **argv) {
     if (argc >= measures[i].least + 2 && strcmp(argv[1], measures[i].name) == 0) {
       lua_State *L = luaL_newstate();
       luaL_openlibs(L);
+      lua_gc(L, LUA_GCGEN, 0, 0); /* as the commands lua and moonlet do */
       loop = ev_default_loop(0);
       arguments = argv + 2;
       measures[i].run(L);

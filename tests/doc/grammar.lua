@@ -53,16 +53,19 @@ end
 
 -- The signatures at the beginning of a line, and the text after them; nil if there are none.
 local function split_head(block, line)
-  local signatures, rest = {}, line
+  local found, rest = {}, line
   while rest do
     local path, arguments, after = rest:match("^([%a_][%w_.]*:?[%w_]*)(%b())(.*)")
     if not path then
       return nil
     end
-    table.insert(signatures, parse_signature(block, path, arguments:sub(2, -2)))
+    table.insert(found, { path, arguments:sub(2, -2) })
     local text = after:match("^:%s*(.*)")
     if text then
-      return signatures, text
+      for i, parts in ipairs(found) do
+        found[i] = parse_signature(block, parts[1], parts[2])
+      end
+      return found, text
     end
     rest = after:match("^, (.*)")
   end
@@ -257,6 +260,9 @@ local function add_head(block, entry)
   local signatures, text = split_head(block, entry.text[1] or "")
   if signatures then
     entry.signatures, entry.text[1] = signatures, text
+    if text == "" then
+      table.remove(entry.text, 1)
+    end
   elseif block.language == "Lua" and block.line == 1 then
     local name = block.file:match("stdlib/(.*)%.lua$") or fail(block, "a module outside stdlib")
     entry.kind, entry.name = "module", "moonlet." .. name:gsub("/", ".")

@@ -26,23 +26,13 @@ local function prose(text)
   end))
 end
 
--- The text after a signature begins like a sentence, unless it begins with a name.
-local function sentence(text, entry)
-  local word = text:match("^(%l%l+)[ ,;:]")
-  local names = { ["true"] = true, ["false"] = true, ["nil"] = true }
-  for _, param in ipairs(entry.params) do
-    names[param.name] = true
-  end
-  return word and not names[word] and text:gsub("^%l", string.upper) or text
-end
-
 local function is_code(line)
   return line:match("^    ") ~= nil
 end
 
 local function add_text(lines, entry)
   local was_code = false
-  for i, line in ipairs(entry.text) do
+  for _, line in ipairs(entry.text) do
     if is_code(line) ~= was_code then
       add(lines, was_code and "```" or "```lua")
       was_code = not was_code
@@ -50,7 +40,7 @@ local function add_text(lines, entry)
     if was_code then
       add(lines, "%s", line:sub(5))
     else
-      add(lines, "%s", prose(i == 1 and sentence(line, entry) or line))
+      add(lines, "%s", prose(line))
     end
   end
   if was_code then
@@ -89,9 +79,11 @@ end
 
 local function add_params(lines, entry)
   for _, param in ipairs(entry.params) do
-    local mark = param.optional and ", optional" or ""
-    add(lines, "%s", described(("- `%s` (%s%s)"):format(param.name, show_type(param.type), mark),
-                               param.text))
+    if param.name ~= "self" then
+      local mark = param.optional and ", optional" or ""
+      local line = ("- `%s` (%s%s)"):format(param.name, show_type(param.type), mark)
+      add(lines, "%s", described(line, param.text))
+    end
   end
 end
 
@@ -192,27 +184,40 @@ end
 
 -- ---- modules ----
 
+-- What several owners share differs only once.
+local function add_row(rows, topic, parts)
+  if not rows[parts] then
+    rows[parts] = true
+    table.insert(rows, { topic, parts[#parts - 1], parts[#parts] })
+  end
+end
+
 local function add_rows(rows, list)
   for _, entry in ipairs(list) do
     for _, parts in ipairs(entry.differs) do
-      table.insert(rows, { show_signatures(entry), parts[1], parts[2] })
+      add_row(rows, show_signatures(entry), parts)
     end
   end
 end
 
-local function add_differences(lines, module)
+local function difference_rows(module)
   local rows = {}
   for _, parts in ipairs(module.differs) do
-    table.insert(rows, { prose(parts[1]), parts[2], parts[3] })
+    add_row(rows, prose(parts[1]), parts)
   end
   add_rows(rows, module.functions)
   for _, class in ipairs(module.classes) do
     for _, parts in ipairs(class.differs) do
-      table.insert(rows, { "`" .. class.short .. "`", parts[1], parts[2] })
+      add_row(rows, "`" .. class.short .. "`", parts)
     end
     add_rows(rows, class.constructors)
     add_rows(rows, class.functions)
   end
+  return rows
+end
+
+local function add_differences(lines, module)
+  local rows = difference_rows(module)
   if #rows == 0 then
     return
   end

@@ -71,6 +71,21 @@ end
 
 -- ---- putting together ----
 
+-- The text after a signature begins like a sentence, unless it begins with a name.
+local function begin_sentence(entry)
+  local word = entry.text[1]:match("^(%l+)[ ,;:.]")
+  local names = { ["true"] = true, ["false"] = true, ["nil"] = true }
+  for _, signature in ipairs(entry.signatures) do
+    names[signature.name] = true
+    for _, argument in ipairs(signature.arguments) do
+      names[argument.name] = true
+    end
+  end
+  if word and not names[word] then
+    entry.text[1] = entry.text[1]:gsub("^%l", string.upper)
+  end
+end
+
 function Model:add_module(entry)
   if self.modules[entry.name] then
     return self:fail(entry, "module %s is described twice", entry.name)
@@ -118,6 +133,7 @@ end
 -- A function with several names is entered once for each owner.
 function Model:add_function(entry)
   local entered = {}
+  begin_sentence(entry)
   for _, signature in ipairs(entry.signatures) do
     local list, owner = self:place(entry, signature)
     if not list then
@@ -142,6 +158,30 @@ function Model:check_names(list, owner)
       seen[signature.name] = true
     end
   end
+end
+
+-- How many classes are above a class.
+local function depth(class)
+  return class.parent and 1 + depth(class.parent) or 0
+end
+
+-- Those that others are made of come first.
+local function sort_classes(module)
+  table.sort(module.classes, function(a, b)
+    if depth(a) ~= depth(b) then
+      return depth(a) < depth(b)
+    end
+    return a.short < b.short
+  end)
+end
+
+-- Functions stay in the order of the sources, those of the owner's own file first.
+local function sort_functions(owner)
+  local own, others = {}, {}
+  for _, entry in ipairs(owner.functions) do
+    table.insert(entry.file == owner.file and own or others, entry)
+  end
+  owner.functions = table.move(others, 1, #others, #own + 1, own)
 end
 
 local function parse_files(self, paths)
@@ -172,11 +212,16 @@ function model.read(paths)
   for _, class in pairs(self.classes) do
     self:add_parent(class)
     self:check_names(class.functions, class)
+    sort_functions(class)
   end
   for _, kind in ipairs { "module", "class", "function" } do
     for _, entry in ipairs(entries[kind]) do
       self:resolve_types(entry)
     end
+  end
+  for _, module in ipairs(self.list) do
+    sort_functions(module)
+    sort_classes(module)
   end
   table.sort(self.list, function(a, b)
     return a.name < b.name

@@ -1,0 +1,51 @@
+-- Facts about shields that end in strange ways.
+
+local moonlet = require "moonlet"
+local pool = require "moonlet.pool"
+local support = require "support"
+
+describe("A shield", function()
+  it("entered in one greenlet and left in another protects neither afterwards", function()
+    local resume = coroutine.wrap(function()
+      moonlet.shield(coroutine.yield)
+    end)
+    local first = moonlet.spawn(function()
+      resume()
+      moonlet.sleep(0.01)
+      moonlet.sleep(2)
+    end)
+    local second = moonlet.spawn(function()
+      resume()
+      moonlet.sleep(2)
+    end)
+    moonlet.sleep(0.02)
+    assert.is_true(first:kill(nil, 1))
+    assert.is_true(second:kill(nil, 1))
+  end)
+
+  it("in a coroutine that is left suspended does not protect its greenlet for ever", function()
+    local greenlet = moonlet.spawn(function()
+      coroutine.wrap(function()
+        moonlet.shield(coroutine.yield)
+      end)()
+      moonlet.sleep(2)
+    end)
+    support.turns()
+    assert.is_true(greenlet:kill(nil, 1))
+  end)
+
+  it("around a nursery that fails lets nothing out but the failure", function()
+    support.uncaught()
+    local results = { pcall(moonlet.shield, function()
+      local ok, err = pcall(pool.nursery, function(nursery)
+        nursery:spawn(error, "a child's", 0)
+        moonlet.sleep(0.01)
+      end)
+      assert.is_false(ok)
+      assert.equal("a child's", err)
+      return "done"
+    end) }
+    assert.same({ true, "done" }, results)
+    assert.is_true(pcall(moonlet.sleep, 0.001))
+  end)
+end)
