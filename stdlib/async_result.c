@@ -221,7 +221,7 @@ static int get_step(lua_State *L, bool timed_out) {
     protect_remember(L, -2);
   else
     lua_pop(L, 1);
-  return lua_error(L);
+  protect_rethrow(L);
 }
 
 /***

@@ -85,7 +85,7 @@ static int relocked(lua_State *L, int status, lua_KContext ctx) {
   if (g->shield > 0)
     g->shield--;
   if (status != LUA_OK && status != LUA_YIELD)
-    return lua_error(L);
+    protect_rethrow(L);
   interrupt_check(L, g);
   return 0;
 }

@@ -110,7 +110,7 @@ static bool call_less(lua_State *L, struct queue *q, int less, int item, int oth
   if (protect_call(L, 2, 0, NULL) != LUA_OK) {
     if (q->count < q->maxsize)
       wait_notify(&q->putters);
-    lua_error(L);
+    protect_rethrow(L);
   }
   bool before = lua_toboolean(L, top + 2);
   lua_settop(L, top);

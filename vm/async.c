@@ -30,7 +30,9 @@ static void acquire(void) { pthread_mutex_lock(&lock); }
 
 static void release(void) { pthread_mutex_unlock(&lock); }
 
-static void guard_fork(void) { pthread_atfork(acquire, release, release); }
+void async_before_fork(void) { acquire(); }
+
+void async_after_fork(void) { release(); }
 
 /* ---- opening and closing ---- */
 
@@ -57,14 +59,12 @@ static int try_pipe(void) {
 }
 
 static int open_async(struct hub *hub) {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
   int failure = try_pipe();
   if (failure)
     return failure;
   struct async *async = calloc(1, sizeof *async);
   if (!async)
     return ENOMEM;
-  pthread_once(&once, guard_fork);
   list_init(&async->known);
   list_init(&async->under_way);
   async->hub = hub;

@@ -33,6 +33,10 @@ void async_open(struct hub *hub);
 /* Late senders find nobody there; threads of the hub's pool are joined. */
 void async_close(struct hub *hub);
 
+/* Around a fork no thread holds the lock (fork.c). */
+void async_before_fork(void);
+void async_after_fork(void);
+
 /* Prepares a wake-up that will be dropped; returns 0 or an errno. */
 int wakeup_init(struct wakeup *wakeup, struct hub *hub);
 

@@ -87,7 +87,7 @@ static int tried(lua_State *L, int status, lua_KContext ctx) {
     return lua_gettop(L);
   }
   if (passes_try(L, -1))
-    return lua_error(L);
+    protect_rethrow(L);
   lua_pushboolean(L, 0);
   lua_insert(L, -2);
   return 2;
@@ -108,14 +108,48 @@ static int l_try(lua_State *L) {
 
 /* ---- shield ---- */
 
+/*
+ * A shield belongs to the greenlet that raised it, also if its coroutine is resumed by
+ * another one later, or is never resumed again and collected.
+ */
+struct shield {
+  struct greenlet *greenlet; /* kept alive by the user value; NULL: lowered */
+};
+
+static void lower(struct shield *shield) {
+  if (shield->greenlet)
+    shield->greenlet->shield--;
+  shield->greenlet = NULL;
+}
+
+static int l_lower(lua_State *L) {
+  lower(lua_touserdata(L, 1));
+  return 0;
+}
+
+/* Pushes a raised shield. */
+static void push_shield(lua_State *L, struct greenlet *g) {
+  struct shield *shield = lua_newuserdatauv(L, sizeof *shield, 1);
+  shield->greenlet = NULL;
+  if (luaL_newmetatable(L, "moonlet.shield")) {
+    lua_pushcfunction(L, l_lower);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  greenlet_push(L, g);
+  lua_setiuservalue(L, -2, 1);
+  shield->greenlet = g;
+  g->shield++;
+}
+
+/* The shield is at 1, the handler of protect_call at 2, results or error above. */
 static int shielded(lua_State *L, int status, lua_KContext ctx) {
-  struct greenlet *g = hub_of(L)->current;
   (void)ctx;
-  g->shield--;
+  lower(lua_touserdata(L, 1));
   if (status != LUA_OK && status != LUA_YIELD)
-    return lua_error(L);
-  interrupt_check(L, g);
-  return lua_gettop(L) - 1;
+    protect_rethrow(L);
+  interrupt_check(L, hub_of(L)->current);
+  return lua_gettop(L) - 2;
 }
 
 /***
@@ -130,8 +164,10 @@ static int l_shield(lua_State *L) {
   struct greenlet *g = hub_of(L)->current;
   if (!g)
     return luaL_error(L, "no greenlet is running");
-  g->shield++;
-  return shielded(L, protect_call(L, lua_gettop(L) - 1, 0, shielded), 0);
+  int nargs = lua_gettop(L) - 1;
+  push_shield(L, g);
+  lua_insert(L, 1);
+  return shielded(L, protect_call(L, nargs, 0, shielded), 0);
 }
 
 /* ---- running until nothing is left ---- */

@@ -1,6 +1,7 @@
 /* fork.c: see fork.h. */
 #include "fork.h"
 
+#include "async.h"
 #include "hub.h"
 #include "watchdog.h"
 
@@ -38,12 +39,18 @@ static void inherit(struct hub *hub, struct greenlet *heir) {
   hub->main = heir;
 }
 
-static void before(void) { pthread_mutex_lock(&lock); }
+static void before(void) {
+  pthread_mutex_lock(&lock);
+  async_before_fork();
+}
 
-static void in_parent(void) { pthread_mutex_unlock(&lock); }
+static void in_parent(void) {
+  async_after_fork();
+  pthread_mutex_unlock(&lock);
+}
 
 static void in_child(void) {
-  pthread_mutex_init(&lock, NULL);
+  in_parent();
   list_each(it, &hubs) {
     struct hub *hub = container_of(it, struct hub, sibling);
     if (!pthread_equal(hub->thread, pthread_self()))

@@ -198,17 +198,30 @@ static void push_failure(lua_State *L, int index) {
   greenlet_get_private(L, index, &greenlet_key_traceback);
 }
 
+/* It fails without having run: the error handler runs where it was killed. */
+static void report_unborn(lua_State *L, struct greenlet *g, int index) {
+  bool handled = !g->hub->closing && report_push_handler(L);
+  push_failure(L, index);
+  if (!handled) {
+    report_print(L);
+  } else if (lua_pcall(L, 3, 0, 0) != LUA_OK) {
+    lua_pushvalue(L, index);
+    lua_insert(L, -2);
+    lua_pushliteral(L, "(raised by the error handler)");
+    report_print(L);
+  }
+}
+
 void greenlet_cancel(lua_State *L, struct greenlet *g) {
   int index = lua_gettop(L) - 1;
   assert(lua_touserdata(L, index) == g);
   lua_setiuservalue(L, index, UV_OUTCOME);
+  g->args = -1;
   lua_pushnil(L);
   lua_setiuservalue(L, index, UV_BODY);
   settle(L, g, index);
-  if (g->failed) {
-    push_failure(L, index);
-    report_print(L);
-  }
+  if (g->failed)
+    report_unborn(L, g, index);
   if (g->state == GREENLET_NEW) {
     lua_pushvalue(L, index);
     g->slot = hub_anchor(L, g->hub);
@@ -237,6 +250,7 @@ static int capture(lua_State *L) {
   }
   lua_pushvalue(L, -1);
   lua_setiuservalue(L, 3, UV_OUTCOME);
+  g->args = -1;
   if (!greenlet_is_exit(L, 4)) {
     protect_push_traceback(L, 4, g->L, 0);
     lua_pushvalue(L, -1);
@@ -274,8 +288,10 @@ static int print_protected(lua_State *L) {
   greenlet_push(L, g);
   lua_pushvalue(g->L, -1);
   lua_xmove(g->L, L, 1);
-  protect_push_traceback(L, -1, g->L, 0);
-  report_print(L);
+  if (!greenlet_is_exit(L, -1)) {
+    protect_push_traceback(L, -1, g->L, 0);
+    report_print(L);
+  }
   return 0;
 }
 
@@ -368,6 +384,7 @@ static void discard_thread(struct hub *hub, struct greenlet *g, bool keep_error)
 static void end_by_error(struct hub *hub, struct greenlet *g, int status) {
   in_hub(hub, capture, g, status);
   discard_thread(hub, g, true);
+  interrupt_drop_all(g);
   g->results = 1;
   g->failed = true;
   hub->current = NULL;

@@ -27,6 +27,9 @@ int greenlet_push_stored(lua_State *L, int index, int count);
 /* The methods link, link_value, link_exception, unlink (links.c). */
 extern const luaL_Reg greenlet_link_methods[];
 
+/* Pushes what it is and in which state: "<Greenlet 'main': running>". */
+void greenlet_describe(lua_State *L, int index);
+
 /* For the module: spawn, spawn_later, kill. */
 extern const luaL_Reg greenlet_functions[];
 

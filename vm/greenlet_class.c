@@ -202,7 +202,7 @@ static int get_step(lua_State *L, bool timed_out) {
     protect_remember(L, -2);
   else
     lua_pop(L, 1);
-  return lua_error(L);
+  protect_rethrow(L);
 }
 
 static const struct wait_kind get_kind = {.name = "Greenlet:get", .step = get_step};
@@ -237,12 +237,11 @@ static void prepare_error(lua_State *L) {
 
 void greenlet_kill(lua_State *L) {
   struct greenlet *g = lua_touserdata(L, -2);
-  if (is_dead(g)) {
-    lua_pop(L, 2);
-    return;
-  }
-  prepare_error(L);
-  if (g->state == GREENLET_NEW || g->state == GREENLET_SCHEDULED)
+  if (!is_dead(g))
+    prepare_error(L); /* may block */
+  if (is_dead(g))
+    lua_pop(L, 1);
+  else if (g->state == GREENLET_NEW || g->state == GREENLET_SCHEDULED)
     greenlet_cancel(L, g);
   else
     interrupt_kill(L, g);
@@ -328,7 +327,7 @@ static void get_value(lua_State *L, void *object) {
 
 static void get_exception(lua_State *L, void *object) {
   const struct greenlet *g = object;
-  if (is_dead(g) && g->failed)
+  if (g->failed)
     lua_getiuservalue(L, 1, UV_OUTCOME);
   else
     lua_pushnil(L);
@@ -336,7 +335,7 @@ static void get_exception(lua_State *L, void *object) {
 
 static void get_traceback(lua_State *L, void *object) {
   const struct greenlet *g = object;
-  if (is_dead(g) && g->failed)
+  if (g->failed)
     greenlet_get_private(L, 1, &greenlet_key_traceback);
   else
     lua_pushnil(L);
@@ -344,7 +343,7 @@ static void get_traceback(lua_State *L, void *object) {
 
 static void get_args(lua_State *L, void *object) {
   const struct greenlet *g = object;
-  if (is_dead(g)) {
+  if (is_dead(g) || g->args < 0) {
     lua_pushnil(L);
     return;
   }
@@ -397,17 +396,23 @@ static void get_id(lua_State *L, void *object) {
   lua_pushinteger(L, (lua_Integer)((struct greenlet *)object)->id);
 }
 
-static int l_tostring(lua_State *L) {
-  static const char *const states[] = {"new", "scheduled", "running", "blocked", "blocked", "dead"};
-  const struct greenlet *g = check(L);
-  const char *state = states[g->state];
-  if (g->failed)
-    state = "failed";
-  else if (is_dead(g))
-    state = "ended";
-  push_name(L, 1);
-  class_push_name(L, 1);
+void greenlet_describe(lua_State *L, int index) {
+  static const char *const states[] = {"new",     "scheduled", "running",
+                                       "blocked", "blocked",   "ended"};
+  const struct greenlet *g = lua_touserdata(L, index);
+  const char *state = g->failed                                    ? "failed"
+                      : g->state == GREENLET_RUNNING && g->waiting ? "blocked"
+                                                                   : states[g->state];
+  push_name(L, index);
+  class_push_name(L, index);
   lua_pushfstring(L, "<%s '%s': %s>", lua_tostring(L, -1), lua_tostring(L, -2), state);
+  lua_replace(L, -3);
+  lua_pop(L, 1);
+}
+
+static int l_tostring(lua_State *L) {
+  check(L);
+  greenlet_describe(L, 1);
   return 1;
 }
 

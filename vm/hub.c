@@ -91,6 +91,9 @@ static void adapt_batch(struct hub *hub, double elapsed) {
 
 void hub_poll(struct hub *hub, bool wait) {
   hub->polls++;
+  double held = hub_now(hub) - hub->polled_at;
+  if (held > hub->lag)
+    hub->lag = held;
   if (!hub->sliced) {
     io_verify(hub);
     if (hub->hosted)
@@ -112,10 +115,7 @@ void hub_poll(struct hub *hub, bool wait) {
 
 /* While greenlets keep each other busy: lets timers and descriptors have their turn. */
 static void poll_between(struct hub *hub) {
-  double elapsed = hub_now(hub) - hub->polled_at;
-  if (elapsed > hub->lag)
-    hub->lag = elapsed;
-  adapt_batch(hub, elapsed);
+  adapt_batch(hub, hub_now(hub) - hub->polled_at);
   hub_poll(hub, false);
 }
 

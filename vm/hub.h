@@ -92,7 +92,7 @@ struct greenlet {
   uint16_t shield;       /* depth of shields: interrupts are held back */
   uint16_t held;         /* how many of them are */
   int32_t slot;          /* of the hub's anchors, from start to end; 0: none */
-  int32_t args, results; /* how many in UV_OUTCOME */
+  int32_t args, results; /* how many in UV_OUTCOME; args -1: an error is there */
 
   struct interrupt *interrupt; /* to be raised when it runs next */
   struct link aimed;           /* ring: interrupts on their way to it */
@@ -115,6 +115,7 @@ struct interrupt {
   struct link aimed;       /* in the target's ring, while it is under way */
   struct greenlet *target; /* NULL: not under way */
   bool insistent;          /* no shield keeps it off */
+  uint16_t depth;          /* shields raised when it was aimed, which do not hold it back */
   bool held;               /* due, but the target was shielded or not blocked */
   void (*push)(lua_State *L, struct interrupt *self);    /* the error value; may raise another */
   void (*drop)(struct hub *hub, struct interrupt *self); /* it is over: free what it holds */

@@ -3,12 +3,23 @@
  */
 #include "hub.h"
 
-/* Its turn in the run queue has come: takes the target out of its wait. */
+static bool is_shielded(const struct interrupt *it) {
+  const struct greenlet *g = it->target;
+  return g->shield > it->depth && !it->insistent && !g->hub->closing;
+}
+
+/*
+ * Its turn in the run queue has come: takes the target out of its wait.  In a shuffled run
+ * queue a wake-up that may have come first is let past.
+ */
 static struct greenlet *deliver(struct hub *hub, struct runnable *self) {
   struct interrupt *it = container_of(self, struct interrupt, run);
   struct greenlet *g = it->target;
-  bool shielded = g->shield && !it->insistent && !hub->closing;
-  if (shielded || (g->state != GREENLET_PARKED && g->state != GREENLET_PINNED)) {
+  if (unlikely(hub->shuffle) && list_linked(&g->run.link)) {
+    hub_push(hub, self);
+    return NULL;
+  }
+  if (is_shielded(it) || (g->state != GREENLET_PARKED && g->state != GREENLET_PINNED)) {
     it->held = true;
     g->held++;
     return NULL;
@@ -23,6 +34,7 @@ void interrupt_aim(struct interrupt *self, struct greenlet *target) {
   assert(!self->target);
   self->run.run = deliver;
   self->target = target;
+  self->depth = target->shield;
   list_append(&target->aimed, &self->aimed);
 }
 
@@ -68,11 +80,11 @@ void interrupt_raise(lua_State *L, struct greenlet *g) {
 }
 
 void interrupt_check(lua_State *L, struct greenlet *g) {
-  if (!g->held || g->shield)
+  if (!g->held)
     return;
   list_each(it, &g->aimed) {
     struct interrupt *held = container_of(it, struct interrupt, aimed);
-    if (held->held) {
+    if (held->held && !is_shielded(held)) {
       g->interrupt = held;
       interrupt_raise(L, g);
     }
@@ -104,5 +116,6 @@ void interrupt_kill(lua_State *L, struct greenlet *target) {
   lua_setiuservalue(L, -2, 1);
   kill->slot = hub_anchor(L, hub);
   interrupt_aim(&kill->interrupt, target);
+  kill->interrupt.depth = 0;
   interrupt_send(hub, &kill->interrupt);
 }

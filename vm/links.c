@@ -6,6 +6,7 @@
  * hub call the function in its turn: cheaper, but it must not block.
  */
 #include "greenlet.h"
+#include "report.h"
 
 enum mode { ANY, VALUE, EXCEPTION, RAW };
 
@@ -28,7 +29,12 @@ static bool wants(const struct greenlet_link *link) {
 static int call_raw(lua_State *L) {
   lua_getiuservalue(L, 1, LINK_FUNCTION);
   lua_getiuservalue(L, 1, LINK_TARGET);
-  lua_call(L, 1, 0);
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
+    lua_getiuservalue(L, 1, LINK_TARGET);
+    lua_insert(L, -2);
+    lua_pushliteral(L, "(raised by a function linked with rawlink)");
+    report_print(L);
+  }
   return 0;
 }
 
@@ -38,11 +44,8 @@ static struct greenlet *run_raw(struct hub *hub, struct runnable *self) {
   lua_pushcfunction(L, call_raw);
   hub_push_anchored(L, hub, link->slot);
   hub_release(hub, link->slot);
-  if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
-    lua_warning(L, "error in a raw link: ", 1);
-    lua_warning(L, lua_isstring(L, -1) ? lua_tostring(L, -1) : "(no message)", 0);
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK)
     lua_pop(L, 1);
-  }
   return NULL;
 }
 
@@ -137,7 +140,7 @@ static int l_link_exception(lua_State *L) { return add_link(L, EXCEPTION); }
 
 /***
  * Greenlet:rawlink(f): f(greenlet) is called by the hub, in its turn, when this one has ended.
- * It must not block, and is for bookkeeping: an error in it is only a warning.
+ * It must not block, and is for bookkeeping: an error in it is printed.
  * @param f function|AsyncResult
  * Source: gevent.Greenlet.rawlink.
  */

@@ -15,6 +15,7 @@
 
 #include "hub.h"
 #include "moonlet.h"
+#include "protect.h"
 #include "repl.h"
 
 /* What the command line asks for. */
@@ -74,15 +75,31 @@ static bool succeeded(lua_State *L, int status) {
   return status == LUA_OK;
 }
 
-/* Message handler. An error object that can print itself keeps its own text, without traceback. */
+/* "Timeout: 1 second": an error of one of our own classes, whose text alone says too little. */
+static void name_error(lua_State *L) {
+  class_push_name(L, 1);
+  luaL_tolstring(L, 1, NULL);
+  lua_pushfstring(L, "%s: %s", lua_tostring(L, -2), lua_tostring(L, -1));
+  lua_replace(L, 1);
+}
+
+/*
+ * Message handler. An error object that can print itself keeps its own text, without
+ * traceback, unless it is of our own making. An error that our functions only passed on keeps
+ * the traceback of where it came from.
+ */
 static int add_traceback(lua_State *L) {
-  if (!lua_isstring(L, 1)) {
+  lua_settop(L, 1);
+  protect_push_traceback(L, 1, L, 1);
+  if (class_kind_of(L, 1)) {
+    name_error(L);
+  } else if (!lua_isstring(L, 1)) {
     if (luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING)
       return 1;
     lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
     lua_replace(L, 1);
   }
-  luaL_traceback(L, L, lua_tostring(L, 1), 1);
+  lua_pushfstring(L, "%s\n%s", lua_tostring(L, 1), lua_tostring(L, 2));
   return 1;
 }
 

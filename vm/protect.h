@@ -17,7 +17,10 @@
  */
 int protect_call(lua_State *L, int nargs, lua_KContext ctx, lua_KFunction k);
 
-/* Pushes the traceback remembered for the error at `index`, or one made now of `at`. */
+/* Raises the error on top of the stack again, for whoever catches it to see where it came from. */
+_Noreturn void protect_rethrow(lua_State *L);
+
+/* Pushes the traceback of the error at `index`, which is raised at that level of `at`. */
 void protect_push_traceback(lua_State *L, int index, lua_State *at, int level);
 
 /* Remembers a traceback (on top of the stack, popped) for the error at `index`. */

@@ -26,7 +26,8 @@ static int print_failure(lua_State *L) {
   strftime(now, sizeof now, "%Y-%m-%d %H:%M:%S", localtime_r(&seconds, &local));
   const char *message = luaL_tolstring(L, 2, NULL);
   const char *traceback = luaL_optstring(L, 3, "(no traceback)");
-  const char *greenlet = luaL_tolstring(L, 1, NULL);
+  greenlet_describe(L, 1);
+  const char *greenlet = lua_tostring(L, -1);
   push_kind(L, 2);
   fprintf(stderr, "%s\n%s\n%s %s failed with %s\n", message, traceback, now, greenlet,
           lua_tostring(L, -1));
@@ -42,10 +43,18 @@ bool report_push_handler(lua_State *L) {
 }
 
 void report_print(lua_State *L) {
+  const char *type = luaL_typename(L, -2);
   lua_pushcfunction(L, print_failure);
-  lua_insert(L, -4);
-  if (lua_pcall(L, 3, 0, 0) != LUA_OK)
+  lua_pushvalue(L, -4);
+  lua_pushvalue(L, -4);
+  lua_pushvalue(L, -4);
+  if (lua_pcall(L, 3, 0, 0) != LUA_OK) {
     lua_pop(L, 1);
+    const struct greenlet *g = lua_touserdata(L, -3);
+    fprintf(stderr, "<Greenlet '%s%llu'> failed with a %s, whose text cannot be had\n",
+            g->name ? g->name : "Greenlet-", (unsigned long long)g->id, type);
+  }
+  lua_pop(L, 3);
 }
 
 /***
@@ -98,20 +107,35 @@ static void push_state(lua_State *L, const struct greenlet *g) {
   }
 }
 
-/* Adds one greenlet's line to the buffer, and the traceback of `at` unless that is NULL. */
-static void add_greenlet(luaL_Buffer *buffer, lua_State *L, struct greenlet *g, lua_State *at) {
+/* Pushes " at script.lua:12", the innermost line of Lua code, or nothing. */
+static void push_place(lua_State *L, lua_State *at) {
+  lua_Debug ar;
+  for (int level = 0; at && lua_getstack(at, level, &ar); level++) {
+    lua_getinfo(at, "Sl", &ar);
+    if (ar.currentline > 0) {
+      lua_pushfstring(L, " at %s:%d", ar.short_src, ar.currentline);
+      return;
+    }
+  }
+  lua_pushliteral(L, "");
+}
+
+/* Adds one greenlet's line to the buffer, with the place or the traceback of `at`. */
+static void add_greenlet(luaL_Buffer *buffer, lua_State *L, struct greenlet *g, lua_State *at,
+                         bool traceback) {
   greenlet_push(L, g);
-  const char *greenlet = luaL_tolstring(L, 1, NULL);
+  greenlet_describe(L, 1);
   push_state(L, g);
-  const char *state = lua_tostring(L, 3);
+  push_place(L, traceback ? NULL : at);
   lua_pushliteral(L, "");
   if (lua_getfield(L, 1, "parent") != LUA_TNIL) {
     lua_getfield(L, -1, "name");
     lua_pushfstring(L, " (spawned by %s)", lua_tostring(L, -1));
-    lua_replace(L, 4);
+    lua_replace(L, 5);
   }
-  lua_pushfstring(L, "%s %s%s\n", greenlet, state, lua_tostring(L, 4));
-  if (at) {
+  lua_pushfstring(L, "%s %s%s%s\n", lua_tostring(L, 2), lua_tostring(L, 3), lua_tostring(L, 4),
+                  lua_tostring(L, 5));
+  if (traceback && at) {
     luaL_traceback(L, at, NULL, 0);
     lua_pushfstring(L, "%s%s\n", lua_tostring(L, -2), lua_tostring(L, -1));
   }
@@ -128,7 +152,7 @@ static void push_greenlets(lua_State *L, struct hub *hub, bool tracebacks) {
   for (struct link *it = NULL; it != &hub->greenlets; it = it ? it->next : hub->greenlets.next) {
     struct greenlet *g = it ? container_of(it, struct greenlet, alive) : hub->main;
     lua_State *at = g->state == GREENLET_RUNNING ? L : g->blocked;
-    add_greenlet(&buffer, scratch, g, tracebacks ? at : NULL);
+    add_greenlet(&buffer, scratch, g, at, tracebacks);
     lua_settop(scratch, 0);
   }
   luaL_pushresult(&buffer);

@@ -43,7 +43,10 @@ static void init(lua_State *L, void *object) {
 
 /* ---- starting and stopping ---- */
 
-static bool pending(const struct timeout *timeout) { return timeout->interrupt.target != NULL; }
+static bool aimed(const struct timeout *timeout) { return timeout->interrupt.target != NULL; }
+
+/* One that never fires by itself is not pending, though fire() may reach it. */
+static bool pending(const struct timeout *timeout) { return aimed(timeout) && !timeout->never; }
 
 static void start(lua_State *L, int index) {
   struct timeout *timeout = lua_touserdata(L, index);
@@ -52,21 +55,18 @@ static void start(lua_State *L, int index) {
   struct hub *hub = hub_of(L);
   if (!hub->current)
     luaL_error(L, "a Timeout can only be started by a greenlet");
-  if (!timeout->never) {
-    lua_pushvalue(L, index);
-    timeout->slot = hub_anchor(L, hub);
-    if (!timers_reserve(&hub->timers)) {
-      hub_release(hub, timeout->slot);
-      luaL_error(L, "not enough memory for a timer");
-    }
+  if (!timers_reserve(&hub->timers))
+    luaL_error(L, "not enough memory for a timer");
+  lua_pushvalue(L, index);
+  timeout->slot = hub_anchor(L, hub);
+  if (!timeout->never)
     hub_start_timer(L, hub, &timeout->timer, timeout->seconds);
-    interrupt_aim(&timeout->interrupt, hub->current);
-  }
+  interrupt_aim(&timeout->interrupt, hub->current);
   timeout->started = true;
 }
 
 static void cancel(struct timeout *timeout) {
-  if (pending(timeout))
+  if (aimed(timeout))
     interrupt_drop(timeout->interrupt.target->hub, &timeout->interrupt);
   timeout->started = false;
 }
@@ -161,6 +161,20 @@ static int l_pending(lua_State *L) {
   return 1;
 }
 
+/***
+ * Timeout:fire(): makes it due now, as if its time were up; also one of nil seconds.
+ * Nothing happens unless it is started; cancel() still takes it back until it is raised.
+ */
+static int l_fire(lua_State *L) {
+  struct timeout *timeout = class_check(L, 1, &timeout_kind);
+  if (aimed(timeout)) {
+    struct hub *hub = timeout->interrupt.target->hub;
+    timer_stop(&hub->timers, &timeout->timer);
+    interrupt_send(hub, &timeout->interrupt);
+  }
+  return 0;
+}
+
 /* "1 second", "0.5 seconds (silent)", "2 seconds: too slow"; nothing if it never fires. */
 static int l_tostring(lua_State *L) {
   const struct timeout *timeout = class_check(L, 1, &timeout_kind);
@@ -196,7 +210,7 @@ static int after_run(lua_State *L, int status, lua_KContext ctx) {
       return 0;
     lua_pop(L, 1);
   }
-  return lua_error(L);
+  protect_rethrow(L);
 }
 
 /***
@@ -220,7 +234,7 @@ static int after_with(lua_State *L, int status, lua_KContext ctx) {
   if (status == LUA_OK || status == LUA_YIELD)
     return lua_gettop(L) - 2;
   if (!lua_rawequal(L, 1, -1))
-    return lua_error(L);
+    protect_rethrow(L);
   lua_pushnil(L);
   lua_pushliteral(L, "timeout");
   return 2;
@@ -270,11 +284,17 @@ static void set_seconds(lua_State *L, void *object) {
 static const struct class_field fields[] = {{"seconds", get_seconds, set_seconds},
                                             {NULL, NULL, NULL}};
 
-static const luaL_Reg methods[] = {
-    {"new", l_new},       {"start", l_start},    {"start_new", l_start_new},
-    {"cancel", l_cancel}, {"close", l_cancel},   {"pending", l_pending},
-    {"run", l_run},       {"__close", l_cancel}, {"__tostring", l_tostring},
-    {NULL, NULL}};
+static const luaL_Reg methods[] = {{"new", l_new},
+                                   {"start", l_start},
+                                   {"start_new", l_start_new},
+                                   {"cancel", l_cancel},
+                                   {"close", l_cancel},
+                                   {"pending", l_pending},
+                                   {"fire", l_fire},
+                                   {"run", l_run},
+                                   {"__close", l_cancel},
+                                   {"__tostring", l_tostring},
+                                   {NULL, NULL}};
 
 const struct class_kind timeout_kind = {.name = "Timeout",
                                         .size = sizeof(struct timeout),

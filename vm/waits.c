@@ -90,11 +90,17 @@ static void add(lua_State *L, struct hub *hub, struct watch *watch, int index) {
     note(entry);
 }
 
+static int list_length(lua_State *L, int arg) {
+  lua_Integer length = luaL_len(L, arg);
+  luaL_argcheck(L, length >= 0 && length < 1 << 26, arg, "impossible length");
+  return (int)length;
+}
+
 /* Replaces the list at `arg` by a watch over its objects. */
 static struct watch *watch_list(lua_State *L, int arg) {
   luaL_checktype(L, arg, LUA_TTABLE);
   struct hub *hub = hub_of(L);
-  int count = (int)luaL_len(L, arg);
+  int count = list_length(L, arg);
   size_t size = sizeof(struct watch) + (size_t)count * sizeof(struct watched);
   struct watch *watch = lua_newuserdatauv(L, size + (size_t)count * sizeof(int), 1);
   memset(watch, 0, sizeof *watch);
@@ -135,7 +141,7 @@ static void raise_failure(lua_State *L, struct watch *watch) {
         lua_pushvalue(L, -2);
         protect_remember(L, -2);
       }
-      lua_error(L);
+      protect_rethrow(L);
     }
     lua_pop(L, 1);
   }
@@ -230,16 +236,18 @@ static int each_step(lua_State *L, bool timed_out) {
   if (watch->taken < watch->found) {
     lua_getiuservalue(L, 1, WATCH_OBJECTS);
     lua_rawgeti(L, -1, watch->order[watch->taken++]);
+    if (watch->taken == watch->wanted)
+      wait_notify_all(&watch->consumer);
     return 1;
   }
-  if (!timed_out)
+  if (!timed_out && watch->taken < watch->wanted)
     return WAIT_AGAIN;
   unregister(watch);
   return 0;
 }
 
 static int l_next(lua_State *L) {
-  static const struct wait_kind kind = {.name = "iwait", .step = each_step};
+  static const struct wait_kind kind = {.name = "iwait", .step = each_step, .passes_on = true};
   lua_settop(L, 0);
   lua_pushvalue(L, lua_upvalueindex(1));
   struct watch *watch = lua_touserdata(L, 1);
@@ -308,7 +316,7 @@ static int l_killall(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 3);
   wait_limit(L, 3);
-  int count = (int)luaL_len(L, 1);
+  int count = list_length(L, 1);
   for (int i = 1; i <= count; i++) {
     lua_geti(L, 1, i);
     if (!class_test(L, -1, &greenlet_kind))

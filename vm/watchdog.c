@@ -35,11 +35,9 @@ static void report(lua_State *L, struct hub *hub) {
 
 /* Raises the first interrupt that is due for the current greenlet. */
 static void raise_due(lua_State *L, struct greenlet *g) {
-  if (g->shield)
-    return;
   list_each(it, &g->aimed) {
     struct interrupt *due = container_of(it, struct interrupt, aimed);
-    if (due->held || list_linked(&due->run.link)) {
+    if ((due->held || list_linked(&due->run.link)) && due->depth >= g->shield) {
       g->interrupt = due;
       interrupt_raise(L, g);
     }
