@@ -508,11 +508,12 @@ describe("on a terminal", function()
     end
   end
 
+  -- The shell that script(1) calls must not stay: it would die of Ctrl-C after the command.
   local function start(home)
     local output = dir .. "/terminal"
     spill(output, "")
     local env = environment { HOME = home or dir, INPUTRC = "/dev/null", TERM = "xterm" }
-    local line = "%s exec timeout -k 1 10 script -qefc %s %s >/dev/null 2>&1"
+    local line = "%s exec timeout -k 1 10 script -qefc 'exec %s' %s >/dev/null 2>&1"
     local session = setmetatable({ output = output, seen = 0 }, Session)
     session.input = assert(io.popen(line:format(env, COMMAND, output), "w"))
     session:expect("Moonlet ")

@@ -79,11 +79,16 @@ describe("A nursery", function()
 end)
 
 describe("A wrong argument", function()
-  it("of map, imap and Group is an error of the caller's line", function()
+  it("of map, imap, Group and Pool is an error of the caller's line", function()
     for _, misuse in ipairs {
       function() pool.Group():map({}, print) end,
       function() pool.Group():imap(print, {}, 0)() end,
+      function() pool.Group():imap_unordered(print, 5) end,
+      function() pool.Group():map_async(print) end,
       function() pool.Group({ 1 }) end,
+      function() pool.Group(1) end,
+      function() pool.Pool("many") end,
+      function() pool.Pool(-1) end,
     } do
       assert.matches("^[^:]*pool_facts_spec.lua:%d+: bad argument", support.error_of(misuse))
     end

@@ -7,11 +7,8 @@ local lock = require "moonlet.lock"
 local moonlet = require "moonlet"
 local queue = require "moonlet.queue"
 
--- An iterator over an array, or the iterator given.
-local function iterate(list)
-  if type(list) ~= "table" then
-    return list
-  end
+-- An iterator over an array.
+local function each(list)
   local i, n = 0, list.n or #list
   return function()
     i = i + 1
@@ -39,7 +36,7 @@ end
 
 -- What the feeder does. When it ends, whether by an error of the list's iterator or by a
 -- kill, the number of arrivals is known; such an error counts as one.
-local function feed(self, group, f, list)
+local function feed(self, group, f, next_item)
   local fed, window = 0, self.window
   local _ <close> = setmetatable({}, { __close = function(_, err)
     local killed = type(err) == "table" and err.is and err:is(moonlet.GreenletExit)
@@ -50,7 +47,6 @@ local function feed(self, group, f, list)
     self.total = fed
     self:finish_if_complete()
   end })
-  local next_item = iterate(list)
   while true do
     if window then
       window:acquire()
@@ -69,7 +65,7 @@ local function feed(self, group, f, list)
 end
 
 -- Feeds in a greenlet whose failure is the consumer's to raise.
-local function start(group, f, list, maxsize, ordered)
+local function start(group, f, next_item, maxsize, ordered)
   local self = setmetatable({
     arrivals = queue.Queue(),
     window = maxsize and lock.Semaphore(maxsize) or nil,
@@ -79,7 +75,7 @@ local function start(group, f, list, maxsize, ordered)
     taken = 0,
   }, Mapping)
   self.feeder = moonlet.spawn(function()
-    moonlet.try(feed, self, group, f, list)
+    moonlet.try(feed, self, group, f, next_item)
   end)
   group._feeders[self.feeder] = true
   return self
@@ -133,25 +129,28 @@ local function iterator(self)
 end
 
 return function(Group, bad_argument, is_callable)
+  -- The list as an iterator: a table is one if it can be called, and otherwise an array. Errors
+  -- are those of who called the method.
   local function check(name, f, list, maxsize)
     if not is_callable(f) then
-      bad_argument(1, name, "function", f)
+      bad_argument(1, name, "function", f, 4)
     elseif type(list) ~= "table" and not is_callable(list) then
-      bad_argument(2, name, "table or iterator", list)
+      bad_argument(2, name, "table or iterator", list, 4)
     elseif maxsize ~= nil and (math.type(maxsize) ~= "integer" or maxsize < 1) then
-      bad_argument(3, name, "positive integer", maxsize)
+      bad_argument(3, name, "positive integer", maxsize, 4)
     end
+    return is_callable(list) and list or each(list)
   end
 
   --- f over the items of a list; the first results, in the list's order.
   -- After a failure the other workers run on.
   ---@param f function
-  ---@param list table|function an array, or an iterator
+  ---@param list table|function an array, or an iterator, which may be a callable table
   ---@return any[]
   ---@raise the first failure, in the list's order
   function Group:map(f, list)
-    check("map", f, list)
-    local mapping, collected, n = start(self, f, list, nil, true), {}, 0
+    local mapping = start(self, f, check("map", f, list), nil, true)
+    local collected, n = {}, 0
     local function add(more, result)
       n = n + 1
       collected[n] = result
@@ -167,8 +166,7 @@ return function(Group, bad_argument, is_callable)
   ---@param callback? function called with the list of results, unless one fails
   ---@return moonlet.Greenlet # whose value is that list
   function Group:map_async(f, list, callback)
-    check("map_async", f, list)
-    local greenlet = moonlet.spawn(self.map, self, f, list)
+    local greenlet = moonlet.spawn(self.map, self, f, check("map_async", f, list))
     if callback then
       greenlet:link_value(function(ended)
         callback(ended.value)
@@ -186,8 +184,7 @@ return function(Group, bad_argument, is_callable)
   ---@param maxsize? integer how many results there may be ahead of the consumer
   ---@return fun():any
   function Group:imap(f, list, maxsize)
-    check("imap", f, list, maxsize)
-    return iterator(start(self, f, list, maxsize, true))
+    return iterator(start(self, f, check("imap", f, list, maxsize), maxsize, true))
   end
 
   --- The same in the order in which the results come.
@@ -196,7 +193,6 @@ return function(Group, bad_argument, is_callable)
   ---@param maxsize? integer
   ---@return fun():any
   function Group:imap_unordered(f, list, maxsize)
-    check("imap_unordered", f, list, maxsize)
-    return iterator(start(self, f, list, maxsize, false))
+    return iterator(start(self, f, check("imap_unordered", f, list, maxsize), maxsize, false))
   end
 end

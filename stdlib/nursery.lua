@@ -8,7 +8,17 @@ local cancelled = setmetatable({}, { __tostring = function()
   return "cancelled: a greenlet of the nursery has failed"
 end })
 
-return function(Group)
+local function is_timeout(value)
+  return type(value) == "userdata" and value.is and value:is(moonlet.Timeout)
+end
+
+-- Whether a coroutine has yielded, and may never be resumed. A blocked one has not.
+local function has_yielded(thread)
+  local top = debug.getinfo(thread, 0, "f")
+  return top ~= nil and top.func == coroutine.yield
+end
+
+return function(Group, bad_argument, is_callable)
   --- The group of a nursery's greenlets; once it has ended it takes no more.
   ---@class moonlet.pool.Nursery: moonlet.pool.Group
   local Nursery = Group:extend("Nursery")
@@ -29,26 +39,17 @@ return function(Group)
     Nursery.super._join(self, greenlet)
   end
 
-  -- The first failure cancels the body, wherever it blocks.
+  -- The first failure cancels the body if that runs, wherever it blocks.
   function Nursery:_leave(greenlet)
     Nursery.super._leave(self, greenlet)
-    if greenlet.exception ~= nil then
+    if greenlet:ready() and not greenlet:successful() then
       self._failed[#self._failed + 1] = greenlet
-      if #self._failed == 1 and self._body then
-        self._cancelling = true
-        moonlet.kill(self._body, cancelled)
+      if #self._failed == 1 and not has_yielded(self._thread) then
+        self._cancel:fire()
       end
     end
     if #self._failed > 0 or #self == 0 then
       self._settled:set()
-    end
-  end
-
-  -- The kill that _leave has sent is due within a turn; nothing else may catch it.
-  function Nursery:_absorb_cancellation()
-    local ok, err = pcall(moonlet.sleep, 0)
-    if not ok and err ~= cancelled then
-      error(err, 0)
     end
   end
 
@@ -65,31 +66,25 @@ return function(Group)
     first:get()
   end
 
+  -- Calls the body under a Timeout that a failure makes due, and that its end takes back.
   local function run(self, body)
-    self._body = moonlet.getcurrent()
-    local results = table.pack(moonlet.try(body, self))
-    self._body = nil
-    if self._cancelling and results[2] ~= cancelled then
-      self:_absorb_cancellation()
-    end
-    if #self._failed > 0 then
-      return {}
-    elseif not results[1] then
-      error(results[2], 0)
-    end
-    return results
+    local cancel <close> = moonlet.Timeout.start_new(nil, cancelled)
+    self._cancel, self._thread = cancel, coroutine.running()
+    return moonlet.try(body, self)
   end
 
   local function supervise(self, body)
     local scope <close> = setmetatable({}, { __close = function()
-      self._body = nil
       self:kill()
       self._closed = true
     end })
-    local results = run(self, body)
-    repeat
+    local results = table.pack(run(self, body))
+    if #self._failed == 0 and not results[1] then
+      error(results[2], 0)
+    end
+    while #self._failed == 0 and #self > 0 do
       self._settled:wait()
-    until #self._failed > 0 or #self == 0
+    end
     if #self._failed > 0 then
       self:kill()
       self:_failure()
@@ -103,11 +98,12 @@ return function(Group)
   ---@param body fun(nursery: moonlet.pool.Nursery):...
   ---@param timeout? number|moonlet.Timeout seconds for it all; then the rest is cancelled
   ---@return any ... # body's results, or nil, "timeout"
-  ---@raise the first error
+  ---@raise the first error; a Timeout given as timeout
   return function(body, timeout)
-    if type(body) ~= "function" then
-      error(("bad argument #1 to 'nursery' (function expected, got %s)"):format(
-              body == nil and "no value" or type(body)), 2)
+    if not is_callable(body) then
+      bad_argument(1, "nursery", "function", body)
+    elseif timeout ~= nil and type(timeout) ~= "number" and not is_timeout(timeout) then
+      bad_argument(2, "nursery", "number", timeout)
     end
     local self = Nursery()
     local function finish(first, ...)
@@ -116,9 +112,7 @@ return function(Group)
       end
       return ...
     end
-    if type(timeout) ~= "number" then
-      return select(2, supervise(self, body))
-    end
-    return finish(moonlet.with_timeout(timeout, supervise, self, body))
+    local seconds = type(timeout) == "number" and timeout or nil
+    return finish(moonlet.with_timeout(seconds, supervise, self, body))
   end
 end

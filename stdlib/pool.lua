@@ -17,10 +17,11 @@ local queue = require "moonlet.queue"
 
 local getcurrent, kill = moonlet.getcurrent, moonlet.kill
 
-local function bad_argument(number, name, expected, value)
+-- The error is one of the caller's caller, unless the level says otherwise.
+local function bad_argument(number, name, expected, value, level)
   local text = "bad argument #%d to '%s' (%s expected, got %s)"
   local got = value == nil and "no value" or type(value)
-  error(text:format(number, name, expected, got), 3)
+  error(text:format(number, name, expected, got), level or 3)
 end
 
 local function is_greenlet(value)
@@ -31,6 +32,9 @@ local function is_callable(value)
   local meta = getmetatable(value)
   return type(value) == "function" or type(meta) == "table" and meta.__call ~= nil
 end
+
+-- The level of who calls a class: its constructor is called from within.
+local CONSTRUCTION = 4
 
 -- ---- Group ----
 
@@ -52,13 +56,14 @@ function Group:new(greenlets)
   self._forget = function(greenlet)
     self:_leave(greenlet)
   end
-  if greenlets ~= nil then
-    if type(greenlets) ~= "table" then
-      error(("bad argument #1 to 'Group' (table expected, got %s)"):format(type(greenlets)), 2)
+  if greenlets ~= nil and type(greenlets) ~= "table" then
+    bad_argument(1, "Group", "table", greenlets, CONSTRUCTION)
+  end
+  for _, greenlet in ipairs(greenlets or {}) do
+    if not is_greenlet(greenlet) then
+      bad_argument(1, "Group", "list of Greenlets", greenlet, CONSTRUCTION)
     end
-    for _, greenlet in ipairs(greenlets) do
-      self:add(greenlet)
-    end
+    self:add(greenlet)
   end
 end
 
@@ -186,7 +191,7 @@ function Group:join(timeout, raise_error)
   local list = raise_error and self:_list() or {}
   local empty = self._empty:wait(timeout)
   for _, greenlet in ipairs(list) do
-    if greenlet.exception ~= nil then
+    if greenlet:ready() and not greenlet:successful() then
       greenlet:get()
     end
   end
@@ -250,9 +255,9 @@ local Pool = Group:extend("Pool")
 ---@param size? integer
 function Pool:new(size)
   if size ~= nil and math.type(size) ~= "integer" then
-    error(("bad argument #1 to 'Pool' (integer expected, got %s)"):format(type(size)), 2)
+    bad_argument(1, "Pool", "integer", size, CONSTRUCTION)
   elseif size and size < 0 then
-    error("bad argument #1 to 'Pool' (size must not be negative)", 2)
+    error("bad argument #1 to 'Pool' (size must not be negative)", CONSTRUCTION - 1)
   end
   Pool.super.new(self)
   self.size = size
@@ -349,5 +354,6 @@ function Group:apply_async(f, args, callback)
 end
 
 require "moonlet.group_map"(Group, bad_argument, is_callable)
+local nursery = require "moonlet.nursery"(Group, bad_argument, is_callable)
 
-return { Group = Group, Pool = Pool, nursery = require "moonlet.nursery"(Group) }
+return { Group = Group, Pool = Pool, nursery = nursery }

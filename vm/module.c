@@ -12,6 +12,9 @@
  * it does, leaves nothing behind.
  *
  * When the script ends the program ends, whatever greenlets are left.
+ *
+ * A forked child has a hub of its own, in which only the greenlet lives that called fork: it is
+ * the child's main greenlet, and the process ends with it (see keep_at_fork).
  * @field _VERSION string
  * Differs: a timeout that expires | an error in most calls | returned in all: nil, "timeout",
  *   nil, queue.Empty or Full, or false where the answer is yes or no
@@ -28,6 +31,8 @@
  * Differs: the loop: get_hub(), watchers, run_callback, ref | for scripts | only for C programs,
  *   in `moonlet.h`
  * Differs: spawn_raw, spawn_tree_locals, callbacks at each spawn | there | not there
+ * Differs: a forked child | runs all greenlets and timers of its parent too | runs only the one
+ *   that forked, unless keep_at_fork(true) was called
  * Differs: try, shield, now | not in gevent | there
  * Differs: Ctrl-C | an error in the greenlet that runs | an error in main (plain lua5.4: Lua's
  *   own handling)
