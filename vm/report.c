@@ -36,7 +36,7 @@ static int print_failure(lua_State *L) {
 }
 
 bool report_push_handler(lua_State *L) {
-  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &handler_key) == LUA_TFUNCTION)
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &handler_key) != LUA_TNIL)
     return true;
   lua_pop(L, 1);
   return false;
@@ -66,8 +66,7 @@ void report_print(lua_State *L) {
  * Differs: a method of the hub to be replaced, and its exception_stream | one function
  */
 static int l_set_error_handler(lua_State *L) {
-  if (!lua_isnoneornil(L, 1))
-    luaL_checktype(L, 1, LUA_TFUNCTION);
+  luaL_argexpected(L, lua_isnoneornil(L, 1) || greenlet_is_callable(L, 1), 1, "function");
   lua_settop(L, 1);
   lua_rawgetp(L, LUA_REGISTRYINDEX, &handler_key);
   lua_insert(L, 1);
@@ -170,8 +169,7 @@ void report_push_waiting(lua_State *L, struct hub *hub) { push_greenlets(L, hub,
  * Differs: a tree by spawner, with locals | a list that names the spawners
  */
 static int l_run_info(lua_State *L) {
-  if (!lua_isnoneornil(L, 1))
-    luaL_checktype(L, 1, LUA_TFUNCTION);
+  luaL_argexpected(L, lua_isnoneornil(L, 1) || greenlet_is_callable(L, 1), 1, "function");
   lua_settop(L, 1);
   push_greenlets(L, hub_of(L), true);
   if (lua_isnil(L, 1)) {
