@@ -98,7 +98,7 @@ describe("A traceback", function()
     assert.matches("'there'", second.traceback)
   end)
 
-  it("shows the place of an error that was re-raised in main", function()
+  it("of an error that was re-raised in main shows its place, as the command prints it", function()
     for _, call in ipairs { "m.with_timeout(1, fails)", "m.shield(fails)",
                             "m.spawn(fails):get()" } do
       local run = support.run_script(([[
@@ -107,7 +107,7 @@ describe("A traceback", function()
         local function deep() local t = nil; return t.field end
         local function fails() m.sleep(0) deep() end
         %s
-      ]]):format(call))
+      ]]):format(call), { interpreter = os.getenv("MOONLET") or "build/moonlet" })
       assert.equal(1, run.status)
       assert.matches("'deep'", run.stderr)
     end
