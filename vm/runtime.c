@@ -116,6 +116,13 @@ static struct hub *allocate(lua_State *L, struct ev_loop *loop) {
   return hub;
 }
 
+/* C stacks have 4 MB of address space each; MOONLET_STACK_KB in the environment changes that. */
+static size_t stack_size(void) {
+  const char *text = getenv("MOONLET_STACK_KB");
+  size_t size = text ? (size_t)strtoul(text, NULL, 10) << 10 : CSTACK_DEFAULT_SIZE;
+  return size < CSTACK_MIN_SIZE ? CSTACK_MIN_SIZE : size;
+}
+
 static void set_up(struct hub *hub) {
   list_init(&hub->ready);
   list_init(&hub->greenlets);
@@ -123,6 +130,7 @@ static void set_up(struct hub *hub) {
   list_init(&hub->drained);
   timers_init(&hub->timers);
   cstack_pool_init(&hub->stacks, hub_loop, hub);
+  hub->stacks.size = stack_size();
   hub->stack = &hub->native;
   hub->batch = hub->budget = 64;
   hub->thread = pthread_self();
