@@ -54,7 +54,7 @@ struct cstack *cstack_take(struct cstack_pool *pool);
 /* Gives a stack back; it may be the running one, which is left at once. */
 void cstack_give(struct cstack_pool *pool, struct cstack *stack);
 
-/* Unmaps idle stacks beyond CSTACK_MAX_IDLE.  Never call it between give and jump. */
+/* Unmaps idle stacks beyond CSTACK_MAX_IDLE; not between cstack_give and cstack_jump. */
 void cstack_trim(struct cstack_pool *pool);
 
 /* Leaves `from` (the running stack) and continues on `to`. */

@@ -111,6 +111,7 @@ void hub_poll(struct hub *hub, bool wait) {
   hub->polled_at = hub_now(hub);
   timers_expire(&hub->timers, hub->polled_at);
   hub->budget = hub->batch;
+  cstack_trim(&hub->stacks);
 }
 
 /* While greenlets keep each other busy: lets timers and descriptors have their turn. */
@@ -270,7 +271,6 @@ void hub_loop(void *argument) {
     if (g->stack) {
       cstack_give(&hub->stacks, self);
       jump_to_pinned(hub, g);
-      cstack_trim(&hub->stacks);
     } else {
       take_turn(hub, g);
     }
