@@ -23,7 +23,7 @@ describe("A shield", function()
     assert.is_true(second:kill(nil, 1))
   end)
 
-  it("in a coroutine that is collected unfinished does not protect its greenlet for ever", function()
+  it("in a coroutine that is collected unfinished does not protect its greenlet", function()
     local greenlet = moonlet.spawn(function()
       coroutine.wrap(function()
         moonlet.shield(coroutine.yield)
