@@ -27,7 +27,8 @@
 #include <valgrind/valgrind.h>
 #endif
 
-#if !defined(__x86_64__) && !defined(__aarch64__)
+/* MOONLET_UCONTEXT: use it on any CPU, to test it. */
+#if defined(MOONLET_UCONTEXT) || (!defined(__x86_64__) && !defined(__aarch64__))
 #include <ucontext.h>
 #define USE_UCONTEXT 1
 #endif

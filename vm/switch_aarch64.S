@@ -4,7 +4,7 @@
  * Saves x19-x30 and d8-d15, the registers that AAPCS64 asks a callee to preserve,
  * and the floating-point control register; continues on `target`.
  */
-#if defined(__aarch64__)
+#if defined(__aarch64__) && !defined(MOONLET_UCONTEXT)
   .text
   .globl cstack_switch
   .hidden cstack_switch

@@ -6,7 +6,7 @@
  * of `ret` keeps the CPU's return predictor out of step by one entry only, which
  * measures twice as fast.
  */
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(MOONLET_UCONTEXT)
   .text
   .globl cstack_switch
   .hidden cstack_switch
