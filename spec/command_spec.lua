@@ -65,7 +65,7 @@ end
 local function run(program, arguments, stdin, env)
   local input, output, errors = dir .. "/stdin", dir .. "/stdout", dir .. "/stderr"
   spill(input, stdin or "")
-  local _, how, number = os.execute(("%s exec timeout -k 1 10 %s %s <%s >%s 2>%s"):format(
+  local _, how, number = os.execute(("%s exec timeout -k 1 20 %s %s <%s >%s 2>%s"):format(
     environment(env), program, arguments, input, output, errors))
   return how == "exit" and number or how .. " " .. number, slurp(output), slurp(errors)
 end
@@ -334,8 +334,15 @@ describe("--watchdog", function()
     assert.truthy(stderr:find("sleeper", 1, true))
   end)
 
+  -- A busy machine may take a second for it: then again.
   it("has 1 second by default", function()
-    local _, stderr = command(0, ("--watchdog -e '%s'"):format(BUSY))
+    local stderr
+    for _ = 1, 5 do
+      _, stderr = command(0, ("--watchdog -e '%s'"):format(BUSY))
+      if stderr == "" then
+        break
+      end
+    end
     assert.equal("", stderr)
   end)
 
@@ -483,7 +490,7 @@ describe("on a terminal", function()
   -- Waits until the terminal shows the text after what was waited for before.
   function Session:expect(text)
     local shown
-    for _ = 1, 1000 do
+    for _ = 1, 4000 do
       shown = slurp(self.output)
       local _, last = shown:find(text, self.seen + 1, true)
       if last then
@@ -513,7 +520,7 @@ describe("on a terminal", function()
     local output = dir .. "/terminal"
     spill(output, "")
     local env = environment { HOME = home or dir, INPUTRC = "/dev/null", TERM = "xterm" }
-    local line = "%s exec timeout -k 1 10 script -qefc 'exec %s' %s >/dev/null 2>&1"
+    local line = "%s exec timeout -k 1 25 script -qefc 'exec %s' %s >/dev/null 2>&1"
     local session = setmetatable({ output = output, seen = 0 }, Session)
     session.input = assert(io.popen(line:format(env, COMMAND, output), "w"))
     session:expect("Moonlet ")

@@ -1,6 +1,7 @@
 local moonlet = require "moonlet"
 local event = require "moonlet.event"
 local support = require "support"
+local testing = require "moonlet.testing"
 
 -- Greenlets 1..n, each of which waits for the event and then says its number.
 local function waiting(e, n, seen)
@@ -406,7 +407,7 @@ describe("moonlet.wait with Events", function()
       moonlet.sleep(0)
       a:set()
     end)
-    local ready = moonlet.wait({ a, b, c }, 0.02)
+    local ready = testing.virtual_clock(moonlet.wait, { a, b, c }, 0.02)
     assert.equal(2, #ready)
     assert.equal(b, ready[1])
     assert.equal(a, ready[2])

@@ -1,5 +1,6 @@
 local moonlet = require "moonlet"
 local support = require "support"
+local testing = require "moonlet.testing"
 
 local Greenlet = moonlet.Greenlet
 local sleep, spawn, trace = moonlet.sleep, moonlet.spawn, support.trace
@@ -218,11 +219,13 @@ describe("starting", function()
     local g = Greenlet(function()
       ran = true
     end)
-    g:start_later(0.03)
-    g:start()
-    support.turns()
-    assert.is_false(ran)
-    g:join()
+    testing.virtual_clock(function()
+      g:start_later(0.03)
+      g:start()
+      support.turns()
+      assert.is_false(ran)
+      g:join()
+    end)
     assert.is_true(ran)
   end)
 

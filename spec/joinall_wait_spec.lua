@@ -3,6 +3,7 @@ local lock = require "moonlet.lock"
 local moonlet = require "moonlet"
 local queue = require "moonlet.queue"
 local support = require "support"
+local testing = require "moonlet.testing"
 
 local iwait, joinall, killall, wait = moonlet.iwait, moonlet.joinall, moonlet.killall, moonlet.wait
 local sleep, spawn, trace = moonlet.sleep, moonlet.spawn, support.trace
@@ -59,7 +60,7 @@ describe("joinall", function()
 
   it("returns those that finished so far when the timeout passes", function()
     local quick, slow = spawn(sleep, 0.001), spawn(sleep, 10)
-    assert.same({ quick }, joinall({ slow, quick }, 0.03))
+    assert.same({ quick }, testing.virtual_clock(joinall, { slow, quick }, 0.03))
     assert.same({ quick }, joinall({ slow, quick }, 0))
     assert.is_false(slow:ready())
     slow:kill()
@@ -236,14 +237,16 @@ describe("wait", function()
   it("returns those ready so far when the timeout passes", function()
     local yes, no = event.Event(), event.Event()
     spawn(yes.set, yes)
-    assert.same({ yes }, wait({ no, yes }, 0.005))
+    assert.same({ yes }, testing.virtual_clock(wait, { no, yes }, 0.005))
   end)
 
   it("with a count returns as soon as so many are ready", function()
-    local list = three()
-    assert.same({ 3 }, values(wait(list, nil, 1)))
-    assert.same({ 3, 1 }, values(wait(list, nil, 2)))
-    joinall(list)
+    testing.virtual_clock(function()
+      local list = three()
+      assert.same({ 3 }, values(wait(list, nil, 1)))
+      assert.same({ 3, 1 }, values(wait(list, nil, 2)))
+      joinall(list)
+    end)
   end)
 
   it("takes a started Timeout as its timeout, and raises it", function()
@@ -291,9 +294,11 @@ describe("iwait", function()
 
   it("stops when the timeout passes", function()
     local quick, slow, seen = spawn(sleep, 0.001), spawn(sleep, 10), trace()
-    for g in iwait({ slow, quick }, 0.03) do
-      seen(g == quick)
-    end
+    testing.virtual_clock(function()
+      for g in iwait({ slow, quick }, 0.03) do
+        seen(g == quick)
+      end
+    end)
     assert.equal("true", tostring(seen))
     slow:kill()
   end)

@@ -3,6 +3,7 @@ local lock = require "moonlet.lock"
 local moonlet = require "moonlet"
 local queue = require "moonlet.queue"
 local support = require "support"
+local testing = require "moonlet.testing"
 
 local GreenletExit = moonlet.GreenletExit
 local sleep, spawn, trace = moonlet.sleep, moonlet.spawn, support.trace
@@ -156,8 +157,8 @@ describe("kill", function()
     local function run()
       ran = true
     end
-    local new, started, later = moonlet.Greenlet(run), spawn(run), moonlet.spawn_later(0.001, run)
-    for _, g in ipairs { new, started, later } do
+    local new, started, later = moonlet.Greenlet(run), spawn(run), moonlet.spawn_later(5, run)
+    for _, g in ipairs { later, new, started } do
       assert.is_true(g:kill())
       assert.is_true(g:dead())
       assert.is_true(g:ready())
@@ -167,7 +168,7 @@ describe("kill", function()
       assert.is_false(g.started)
       assert.is_true(g:join())
     end
-    sleep(0.003)
+    testing.virtual_clock(sleep, 6)
     assert.is_false(ran)
   end)
 

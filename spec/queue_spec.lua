@@ -352,7 +352,8 @@ describe("moonlet.queue Queue:get, blocked", function()
     local second = getters(q, 1, seen)[1]
     q:put("a")
     burn(0.02)
-    moonlet.joinall({ first, second }, 0.05)
+    first:join()
+    support.turns()
     if tostring(seen):find("got it") then
       second:kill()
     else

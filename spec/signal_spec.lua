@@ -99,7 +99,7 @@ describe("signal", function()
       sleep(0.01)
       kill("QUIT")
     end)
-    assert.is_true(g:join(5))
+    assert.is_true(g:join(20))
     assert.is_true(g:successful())
     assert.is_true(g.value:is(moonlet.GreenletExit))
     killer:join()
@@ -162,10 +162,14 @@ describe("a signal handle", function()
   it("cancelled leaves the signal its default action", function()
     local run = support.run_script [[
       local moonlet = require "moonlet"
-      local handler = moonlet.signal("SIGTERM", print, "handled")
+      local handled = false
+      local handler = moonlet.signal("SIGTERM", function()
+        print("handled")
+        handled = true
+      end)
       local pid = io.open("/proc/self/stat"):read("n")
       io.popen("kill -TERM " .. pid):close()
-      moonlet.sleep(0.05)
+      while not handled do moonlet.sleep(0.001) end
       handler:cancel()
       io.stdout:flush()
       io.popen("kill -TERM " .. pid):close()

@@ -66,11 +66,18 @@ describe("with the watchdog on", function()
     assert.matches("stack traceback:.*:4: in ", report)
   end)
 
+  -- A busy machine may hold up the program itself for so long: then again, with more time.
   it("time spent waiting is not reported", function()
-    local _, report = output_of [[
-      moonlet.watchdog(0.02)
-      moonlet.spawn(moonlet.sleep, 0.1):join()
-    ]]
+    local report
+    for _, seconds in ipairs { 0.02, 0.2, 2 } do
+      _, report = output_of(([[
+        moonlet.watchdog(%g)
+        moonlet.spawn(moonlet.sleep, %g):join()
+      ]]):format(seconds, 3 * seconds))
+      if report == "" then
+        break
+      end
+    end
     assert.equal("", report)
   end)
 end)

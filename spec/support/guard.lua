@@ -4,7 +4,7 @@ local moonlet = require "moonlet"
 
 local guard = {}
 
-local LIMIT = 10
+local LIMIT = 30
 local COUNTERS = { "greenlets", "ready", "timers", "watchers", "pinned", "signals" }
 local SETTLE_PASSES = 40
 

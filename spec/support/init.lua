@@ -52,9 +52,9 @@ function support.trace()
   return setmetatable({ n = 0 }, Trace)
 end
 
---- Blocks until condition() is true; an error after so many seconds (default 5).
+--- Blocks until condition() is true; an error after so many seconds (default 20).
 function support.eventually(condition, seconds)
-  local limit = moonlet.Timeout(seconds or 5)
+  local limit = moonlet.Timeout(seconds or 20)
   local ok = limit:run(function()
     while not condition() do
       moonlet.sleep(0.001)
@@ -117,7 +117,7 @@ local function command_line(opts, script, out, err)
   for name, value in pairs(opts.env or {}) do
     words[#words + 1] = ("export %s=%s;"):format(name, quote(value))
   end
-  words[#words + 1] = ("exec timeout -k 1 %g"):format(opts.timeout or 10)
+  words[#words + 1] = ("exec timeout -k 1 %g"):format(opts.timeout or 20)
   words[#words + 1] = quote(opts.interpreter or support.interpreter)
   for _, option in ipairs(opts.options or {}) do
     words[#words + 1] = quote(option)
@@ -143,7 +143,7 @@ end
 
 --- Runs Lua code as a script in a child process (by default of the program that runs the spec) and
 --- waits for it. opts: args, options (of the interpreter), env, interpreter, stdin (a path),
---- timeout (seconds, default 10; its status is then 124).
+--- timeout (seconds, default 20; its status is then 124).
 --- Returns { status = exit status or nil, signal = number or nil, stdout =, stderr = }.
 function support.run_script(code, opts)
   opts = opts or {}
