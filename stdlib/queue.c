@@ -77,14 +77,8 @@ static int ring_slot(const struct queue *q, lua_Integer position) {
   return (int)((q->first + position) & (q->capacity - 1)) + 1;
 }
 
-/* Slots are filled with false, so that the table never grows by itself. */
-static void push_slots(lua_State *L, int capacity) {
-  lua_createtable(L, capacity, 0);
-  for (int i = 1; i <= capacity; i++) {
-    lua_pushboolean(L, 0);
-    lua_rawseti(L, -2, i);
-  }
-}
+/* All slots are in the array part from the start: to set one allocates nothing. */
+static void push_slots(lua_State *L, int capacity) { lua_createtable(L, capacity, 0); }
 
 static struct queue_node *push_nodes(lua_State *L, int capacity) {
   return lua_newuserdatauv(L, ((size_t)capacity + 1) * sizeof(struct queue_node), 0);
@@ -147,7 +141,6 @@ static bool add_last(lua_State *L, struct queue *q, int item) {
   lua_getiuservalue(L, 1, UV_ITEMS);
   lua_pushvalue(L, item);
   lua_rawseti(L, -2, ring_slot(q, q->count));
-  lua_pop(L, 1);
   return true;
 }
 
@@ -184,8 +177,10 @@ static void take(lua_State *L, struct queue *q) {
   int slot = q->order->next(q);
   lua_getiuservalue(L, 1, UV_ITEMS);
   lua_rawgeti(L, -1, slot);
-  lua_pushboolean(L, 0);
-  lua_rawseti(L, -3, slot);
+  if (lua_type(L, -1) >= LUA_TSTRING) { /* a number or boolean left behind keeps nothing alive */
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, -3, slot);
+  }
   q->order->remove(q);
   q->count--;
   q->version++;

@@ -27,18 +27,12 @@ const struct class_kind *class_kind_of(lua_State *L, int arg) {
   return kind;
 }
 
-/* No other userdata begins with the address of a kind, so the metatable is rarely asked. */
-void *class_test(lua_State *L, int arg, const struct class_kind *kind) {
-  if (lua_type(L, arg) != LUA_TUSERDATA)
-    return NULL;
-  struct class_object *object = lua_touserdata(L, arg);
-  if (lua_rawlen(L, arg) >= sizeof *object && object->kind == kind)
-    return object;
-  return checked(L, kind, arg);
+void *class_test_slowly(lua_State *L, int arg, const struct class_kind *kind) {
+  return lua_type(L, arg) == LUA_TUSERDATA ? checked(L, kind, arg) : NULL;
 }
 
-void *class_check(lua_State *L, int arg, const struct class_kind *kind) {
-  void *object = class_test(L, arg, kind);
+void *class_check_slowly(lua_State *L, int arg, const struct class_kind *kind) {
+  void *object = class_test_slowly(L, arg, kind);
   if (!object)
     luaL_typeerror(L, arg, kind->name);
   return object;

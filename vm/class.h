@@ -52,9 +52,27 @@ void class_push(lua_State *L, const struct class_kind *kind);
 /* Pushes a new instance of the kind itself, initialised but without `new`. */
 void *class_new(lua_State *L, const struct class_kind *kind);
 
-/* The object at `arg` if it is of `kind` or a kind below, else a bad argument or NULL. */
-void *class_check(lua_State *L, int arg, const struct class_kind *kind);
-void *class_test(lua_State *L, int arg, const struct class_kind *kind);
+void *class_check_slowly(lua_State *L, int arg, const struct class_kind *kind);
+void *class_test_slowly(lua_State *L, int arg, const struct class_kind *kind);
+
+/* No other userdata begins with the address of a kind, so the metatable is rarely asked; of
+   light userdata and of what is no userdata at all, one of the two is zero. */
+static inline void *class_quick(lua_State *L, int arg, const struct class_kind *kind) {
+  struct class_object *object = lua_touserdata(L, arg);
+  return object && lua_rawlen(L, arg) >= sizeof *object && object->kind == kind ? object : NULL;
+}
+
+/* The object at `arg` if it is of `kind` or a kind below, else a bad argument. */
+static inline void *class_check(lua_State *L, int arg, const struct class_kind *kind) {
+  void *object = class_quick(L, arg, kind);
+  return __builtin_expect(object != NULL, 1) ? object : class_check_slowly(L, arg, kind);
+}
+
+/* The same object, or NULL. */
+static inline void *class_test(lua_State *L, int arg, const struct class_kind *kind) {
+  void *object = class_quick(L, arg, kind);
+  return __builtin_expect(object != NULL, 1) ? object : class_test_slowly(L, arg, kind);
+}
 
 /* The kind of the object at `arg`, or NULL. */
 const struct class_kind *class_kind_of(lua_State *L, int arg);

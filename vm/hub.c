@@ -35,41 +35,44 @@ void hub_start_timer(lua_State *L, struct hub *hub, struct timer *timer, double 
 
 /* ---- values kept alive ---- */
 
-int hub_anchor(lua_State *L, struct hub *hub) {
-  int slot;
-  lua_rawgeti(L, LUA_REGISTRYINDEX, hub->anchors);
-  if (hub->free_count > 0) {
-    slot = hub->free_slots[hub->free_count - 1];
-  } else {
-    int *slots = realloc(hub->free_slots, (size_t)(hub->slots * 2 + 64) * sizeof *slots);
-    if (!slots)
-      return luaL_error(L, "not enough memory");
-    hub->free_slots = slots;
-    for (int fresh = hub->slots * 2 + 64; fresh > hub->slots; fresh--)
-      slots[hub->free_count++] = fresh;
-    hub->slots = hub->slots * 2 + 64;
-    slot = slots[hub->free_count - 1];
+/* The table is filled up to its last slot at once, so that to set one allocates nothing. */
+static void add_slots(lua_State *L, struct hub *hub) {
+  int count = hub->slots * 2 + 64;
+  int *slots = realloc(hub->free_slots, (size_t)count * sizeof *slots);
+  if (!slots)
+    luaL_error(L, "not enough memory");
+  hub->free_slots = slots;
+  lua_pushvalue(hub->keeper, 1);
+  lua_xmove(hub->keeper, L, 1);
+  for (int fresh = hub->slots + 1; fresh <= count; fresh++) {
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, -2, fresh);
   }
-  lua_insert(L, -2);
-  lua_rawseti(L, -2, slot);
   lua_pop(L, 1);
-  hub->free_count--;
+  for (int fresh = count; fresh > hub->slots; fresh--)
+    slots[hub->free_count++] = fresh;
+  hub->slots = count;
+}
+
+int hub_anchor(lua_State *L, struct hub *hub) {
+  if (unlikely(hub->free_count == 0))
+    add_slots(L, hub);
+  int slot = hub->free_slots[--hub->free_count];
+  lua_xmove(L, hub->keeper, 1);
+  lua_rawseti(hub->keeper, 1, slot);
   return slot;
 }
 
 /* The slot is only overwritten: nothing is allocated, so any context will do. */
 void hub_release(struct hub *hub, int slot) {
-  lua_rawgeti(hub->L, LUA_REGISTRYINDEX, hub->anchors);
-  lua_pushboolean(hub->L, 0);
-  lua_rawseti(hub->L, -2, slot);
-  lua_pop(hub->L, 1);
+  lua_pushboolean(hub->keeper, 0);
+  lua_rawseti(hub->keeper, 1, slot);
   hub->free_slots[hub->free_count++] = slot;
 }
 
 void hub_push_anchored(lua_State *L, struct hub *hub, int slot) {
-  lua_rawgeti(L, LUA_REGISTRYINDEX, hub->anchors);
-  lua_rawgeti(L, -1, slot);
-  lua_remove(L, -2);
+  lua_rawgeti(hub->keeper, 1, slot);
+  lua_xmove(hub->keeper, L, 1);
 }
 
 /* ---- polling ---- */
@@ -178,7 +181,7 @@ static struct link *shuffled(struct hub *hub) {
   return chosen;
 }
 
-static struct greenlet *next_ready(struct hub *hub) {
+static struct greenlet *find_ready(struct hub *hub) {
   for (;;) {
     if (unlikely(list_empty(&hub->ready))) {
       wait_for_events(hub);
@@ -195,6 +198,16 @@ static struct greenlet *next_ready(struct hub *hub) {
     if (g)
       return g;
   }
+}
+
+static inline struct greenlet *next_ready(struct hub *hub) {
+  struct link *first = hub->ready.next;
+  struct runnable *entry = container_of(first, struct runnable, link);
+  if (unlikely(first == &hub->ready || entry->run || hub->budget <= 1 || hub->shuffle))
+    return find_ready(hub);
+  hub->budget--;
+  list_remove(first);
+  return container_of(entry, struct greenlet, run);
 }
 
 /* ---- changing between greenlets ---- */

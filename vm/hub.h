@@ -167,9 +167,9 @@ struct hub {
   bool special;      /* something keeps greenlets off the fast path */
   bool always_pin;   /* for tests: never park */
 
-  lua_State *L; /* the hub's own thread, HUB_ANCHORS at its bottom */
-  int anchors;  /* registry reference: slot -> value kept alive */
-  int threads;  /* registry reference: light userdata -> thread of a greenlet */
+  lua_State *L;      /* the hub's own thread, HUB_ANCHORS at its bottom: the keeper's table */
+  lua_State *keeper; /* runs nothing; at index 1 a table: slot -> value kept alive */
+  int threads;       /* registry reference: light userdata -> thread of a greenlet */
   int *free_slots, free_count, slots;
   lua_State **idle_threads; /* finished ones, to be used again */
   int idle_thread_count;

@@ -27,8 +27,10 @@ static void make_thread(lua_State *L, struct hub *hub) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, hub);
   luaL_checkstack(hub->L, 64, NULL);
   lua_newtable(hub->L);
+  hub->keeper = lua_newthread(hub->L);
+  lua_rawsetp(hub->L, LUA_REGISTRYINDEX, hub->keeper);
   lua_pushvalue(hub->L, HUB_ANCHORS);
-  hub->anchors = luaL_ref(hub->L, LUA_REGISTRYINDEX);
+  lua_xmove(hub->L, hub->keeper, 1);
   lua_newtable(hub->L);
   hub->threads = luaL_ref(hub->L, LUA_REGISTRYINDEX);
 }

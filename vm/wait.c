@@ -161,13 +161,17 @@ static int park(lua_State *L, struct greenlet *g) {
   return lua_yieldk(L, 0, lua_gettop(L), resumed);
 }
 
-static int pin(lua_State *L, struct hub *hub, struct greenlet *g) {
+/* A pinned greenlet runs again. */
+static int pin_on(lua_State *L, struct hub *hub, struct greenlet *g) {
   int results;
-  do {
+  while ((results = woken(L, g)) == WAIT_AGAIN)
     hub_pin(hub, g, L);
-    results = woken(L, g);
-  } while (results == WAIT_AGAIN);
   return results;
+}
+
+static int pin(lua_State *L, struct hub *hub, struct greenlet *g) {
+  hub_pin(hub, g, L);
+  return pin_on(L, hub, g);
 }
 
 int wait_in(lua_State *L, struct link *ring, double limit, const struct wait_kind *kind) {
@@ -217,7 +221,11 @@ static int pin_turn(lua_State *L, struct hub *hub, const struct wait_kind *kind)
   struct greenlet *g = hub_pinning(hub, L);
   start_waiting(g, NULL, kind);
   hub_push(hub, &g->run);
-  return pin(L, hub, g);
+  hub_pin(hub, g, L);
+  if (unlikely(g->interrupt || kind->step))
+    return pin_on(L, hub, g);
+  g->waiting = NULL;
+  return 0;
 }
 
 int wait_turn(lua_State *L, const struct wait_kind *kind) {
@@ -240,9 +248,7 @@ void wait_turn_here(lua_State *L, const struct wait_kind *kind) { pin_turn(L, hu
 
 /* ---- time limits ---- */
 
-double wait_limit(lua_State *L, int arg) {
-  if (lua_isnoneornil(L, arg))
-    return NO_LIMIT;
+double wait_limit_given(lua_State *L, int arg) {
   int is_number;
   double seconds = lua_tonumberx(L, arg, &is_number);
   if (is_number) {

@@ -92,7 +92,11 @@ void wait_turn_here(lua_State *L, const struct wait_kind *kind);
  * The time limit in argument `arg`: seconds, NO_LIMIT for nil or a started Timeout (which
  * then raises itself).  Anything else is a bad argument.
  */
-double wait_limit(lua_State *L, int arg);
+double wait_limit_given(lua_State *L, int arg); /* of an argument that is there */
+
+static inline double wait_limit(lua_State *L, int arg) {
+  return lua_isnoneornil(L, arg) ? NO_LIMIT : wait_limit_given(L, arg);
+}
 
 /* Notifies the first waiter of a ring; returns whether there was one. */
 bool wait_notify(struct link *ring);

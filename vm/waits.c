@@ -70,8 +70,11 @@ static int l_unregister(lua_State *L) {
 
 /* The object at -1 joins the watch, or counts as ready at once. */
 static void add(lua_State *L, struct hub *hub, struct watch *watch, int index) {
-  const struct class_kind *kind =
-      lua_type(L, -1) == LUA_TUSERDATA ? class_kind_of(L, lua_gettop(L)) : NULL;
+  const struct greenlet *greenlet = class_test(L, -1, &greenlet_kind);
+  const struct class_kind *kind = greenlet ? &greenlet_kind
+                                  : lua_type(L, -1) == LUA_TUSERDATA
+                                      ? class_kind_of(L, lua_gettop(L))
+                                      : NULL;
   while (kind && !kind->watch)
     kind = kind->base;
   if (!kind)
@@ -81,7 +84,7 @@ static void add(lua_State *L, struct hub *hub, struct watch *watch, int index) {
   struct watched *entry = &watch->entries[index - 1];
   *entry = (struct watched){
       .waiter = {.notify = notify}, .watch = watch, .index = index, .passes = kind->watch_passes};
-  entry->greenlet = class_test(L, -1, &greenlet_kind);
+  entry->greenlet = greenlet;
   entry->ring = kind->watch(lua_touserdata(L, -1));
   watch->count = index;
   if (entry->ring)
