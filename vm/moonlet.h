@@ -98,6 +98,7 @@ MOONLET_API moonlet_waiter *moonlet_waiter_new(lua_State *L);
 /*
  * Blocks the calling greenlet until the waiter is unparked: 1, or 0 at the timeout
  * (seconds, negative: none).  An unpark that came before counts: park returns at once.
+ * Kills and Timeouts are raised in the state that made the waiter: make it where you park.
  */
 MOONLET_API int moonlet_park(moonlet_waiter *waiter, double timeout);
 
