@@ -129,6 +129,9 @@ void interrupt_drop_all(struct greenlet *target);
 
 /* Raises what is due in the current greenlet, if anything is. */
 void interrupt_check(lua_State *L, struct greenlet *g);
+
+/* The same, also of what waits for its turn: for a greenlet that will not block. */
+void interrupt_strike(lua_State *L, struct greenlet *g);
 _Noreturn void interrupt_raise(lua_State *L, struct greenlet *g);
 
 /* Sends the error value on top of the stack (popped) to `target`. */

@@ -79,17 +79,23 @@ void interrupt_raise(lua_State *L, struct greenlet *g) {
   __builtin_unreachable();
 }
 
-void interrupt_check(lua_State *L, struct greenlet *g) {
-  if (!g->held)
-    return;
+/* Raises the first one that no shield keeps off, of those held back and perhaps those queued. */
+static void raise_first(lua_State *L, struct greenlet *g, bool queued) {
   list_each(it, &g->aimed) {
-    struct interrupt *held = container_of(it, struct interrupt, aimed);
-    if (held->held && !is_shielded(held)) {
-      g->interrupt = held;
+    struct interrupt *due = container_of(it, struct interrupt, aimed);
+    if ((due->held || (queued && list_linked(&due->run.link))) && !is_shielded(due)) {
+      g->interrupt = due;
       interrupt_raise(L, g);
     }
   }
 }
+
+void interrupt_check(lua_State *L, struct greenlet *g) {
+  if (g->held)
+    raise_first(L, g, false);
+}
+
+void interrupt_strike(lua_State *L, struct greenlet *g) { raise_first(L, g, true); }
 
 /* ---- kills ---- */
 

@@ -33,17 +33,6 @@ static void report(lua_State *L, struct hub *hub) {
   lua_pop(L, 2);
 }
 
-/* Raises the first interrupt that is due for the current greenlet. */
-static void raise_due(lua_State *L, struct greenlet *g) {
-  list_each(it, &g->aimed) {
-    struct interrupt *due = container_of(it, struct interrupt, aimed);
-    if ((due->held || list_linked(&due->run.link)) && due->depth >= g->shield) {
-      g->interrupt = due;
-      interrupt_raise(L, g);
-    }
-  }
-}
-
 static void hook(lua_State *L, lua_Debug *ar) {
   struct hub *hub = hub_running;
   (void)ar;
@@ -55,7 +44,7 @@ static void hook(lua_State *L, lua_Debug *ar) {
     report(L, hub);
   }
   hub_poll(hub, false);
-  raise_due(L, hub->current);
+  interrupt_strike(L, hub->current);
 }
 
 static void on_tick(int signum) {
