@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <lualib.h>
 #include <poll.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,9 @@ struct io {
   struct link waiting; /* ring of waiters */
   struct link fresh;   /* linked: set since the last poll */
   struct hub *hub;
+  bool owned;      /* a handle of ours has it: its number is not used again behind our back */
+  bool idle;       /* watches though nobody waits, and does not keep the loop alive */
+  uint8_t unasked; /* how often in a row there was input that nobody waited for */
 };
 
 struct io_table {
@@ -24,19 +28,37 @@ struct io_table {
   struct link fresh;
 };
 
+/* Input may be reported again before the greenlet that was told has read it. */
+#define MAX_UNASKED 8
+
 /* ---- watchers ---- */
+
+/* Only a watcher that somebody waits for keeps the loop alive. */
+static void set_idle(struct io *io, bool idle) {
+  if (idle && !io->idle)
+    ev_unref(io->hub->loop);
+  else if (!idle && io->idle)
+    ev_ref(io->hub->loop);
+  io->idle = idle;
+}
 
 static void set_watcher(struct io *io, int events) {
   struct ev_loop *loop = io->hub->loop;
+  set_idle(io, false);
   ev_io_stop(loop, &io->watcher);
   if (events) {
     ev_io_set(&io->watcher, io->watcher.fd, events);
     ev_io_start(loop, &io->watcher);
+    set_idle(io, list_empty(&io->waiting));
     if (!list_linked(&io->fresh))
       list_append(&io->hub->io->fresh, &io->fresh);
   } else if (list_linked(&io->fresh)) {
     list_remove(&io->fresh);
   }
+}
+
+static int watched(const struct io *io) {
+  return ev_is_active(&io->watcher) ? io->watcher.events & (EV_READ | EV_WRITE) : 0;
 }
 
 static int wanted(struct io *io) {
@@ -55,11 +77,26 @@ static void notify(struct io *io, int revents) {
   }
 }
 
+/* After a change in the ring: watches for what is wanted, and of its own accord for input. */
+static void adjust(struct io *io, int events) {
+  int now = watched(io);
+  if (io->owned && io->unasked < MAX_UNASKED)
+    events |= now & EV_READ;
+  if (events != now || !io->owned)
+    set_watcher(io, events);
+  else if (now)
+    set_idle(io, list_empty(&io->waiting));
+}
+
 static void on_ready(struct ev_loop *loop, ev_io *watcher, int revents) {
   struct io *io = container_of(watcher, struct io, watcher);
   (void)loop;
+  if ((revents & EV_READ) && !(wanted(io) & EV_READ))
+    io->unasked++;
+  else
+    io->unasked = 0;
   notify(io, revents);
-  set_watcher(io, wanted(io));
+  adjust(io, wanted(io));
 }
 
 void io_verify(struct hub *hub) {
@@ -67,7 +104,7 @@ void io_verify(struct hub *hub) {
     struct io *io = container_of(it, struct io, fresh);
     list_remove(it);
     if (fcntl(io->watcher.fd, F_GETFD) == -1) {
-      ev_io_stop(hub->loop, &io->watcher);
+      set_watcher(io, 0);
       notify(io, IO_CLOSED);
     }
   }
@@ -86,7 +123,7 @@ void io_close(struct hub *hub) {
     return;
   for (int fd = 0; fd < hub->io->size; fd++)
     if (hub->io->by_fd[fd]) {
-      ev_io_stop(hub->loop, &hub->io->by_fd[fd]->watcher);
+      set_watcher(hub->io->by_fd[fd], 0);
       free(hub->io->by_fd[fd]);
     }
   free(hub->io->by_fd);
@@ -128,16 +165,36 @@ struct link *io_ring(lua_State *L, struct hub *hub, int fd) {
   return &io->waiting;
 }
 
+struct link *io_own(lua_State *L, struct hub *hub, int fd) {
+  struct link *ring = io_ring(L, hub, fd);
+  struct io *io = container_of(ring, struct io, waiting);
+  io->owned = true;
+  io->unasked = 0;
+  return ring;
+}
+
+void io_disown(struct hub *hub, int fd) {
+  struct io *io = hub->io && fd >= 0 && fd < hub->io->size ? hub->io->by_fd[fd] : NULL;
+  if (!io)
+    return;
+  io->owned = false;
+  set_watcher(io, 0);
+  notify(io, IO_CLOSED);
+}
+
 void io_enter(struct link *ring) {
   struct io *io = container_of(ring, struct io, waiting);
-  set_watcher(io, wanted(io));
+  int events = wanted(io);
+  if (events & EV_READ)
+    io->unasked = 0;
+  adjust(io, events);
 }
 
 void io_leave(struct link *ring) {
   struct io *io = container_of(ring, struct io, waiting);
   int events = wanted(io);
-  if (!events || events != (io->watcher.events & (EV_READ | EV_WRITE)))
-    set_watcher(io, events);
+  if (io->owned || !events || events != watched(io))
+    adjust(io, events);
 }
 
 /* What the method getfd of the object at `arg` says. */

@@ -2,9 +2,11 @@
  * io.h: waiting for descriptors.
  *
  * Each descriptor that is waited for has one libev watcher and one ring of waiters,
- * whose `events` say what for.  A watcher is set anew for each wait, since the number
- * may have been closed and used again meanwhile, and it is checked before libev sees
- * it, since libev ends the process over a descriptor that is not open.
+ * whose `events` say what for.  The watcher of a descriptor of somebody else's is set anew
+ * for each wait, since the number may have been closed and used again meanwhile.  One that
+ * belongs to a handle of ours (io_own) goes on watching for input between waits, so that a
+ * conversation costs no epoll_ctl.  Whatever is new is checked before libev sees it, since
+ * libev ends the process over a descriptor that is not open.
  */
 #ifndef MOONLET_IO_H
 #define MOONLET_IO_H
@@ -25,6 +27,15 @@ void io_verify(struct hub *hub);
 
 /* The ring of those who wait for `fd`; raises when out of memory. */
 struct link *io_ring(lua_State *L, struct hub *hub, int fd);
+
+/*
+ * The descriptor belongs to a handle from now on, which calls io_disown before it closes it
+ * or gives it away.  Returns its ring; raises when out of memory.
+ */
+struct link *io_own(lua_State *L, struct hub *hub, int fd);
+
+/* Wakes all who wait for it (IO_CLOSED) and stops watching it, whoever's it is. */
+void io_disown(struct hub *hub, int fd);
 
 /* A waiter, its `events` set, has joined the ring, or has left it. */
 void io_enter(struct link *ring);

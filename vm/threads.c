@@ -137,11 +137,20 @@ int threads_do(struct threads *threads, struct job *job) {
   return failure;
 }
 
+static void forget_jobs(struct threads *threads) {
+  list_each(it, &threads->jobs) {
+    struct job *job = container_of(it, struct job, link);
+    list_remove(it);
+    if (job->forget)
+      job->forget(job);
+  }
+}
+
 void threads_close(struct threads *threads) {
   check_process(threads);
   pthread_mutex_lock(&threads->lock);
   threads->closing = true;
-  list_init(&threads->jobs);
+  forget_jobs(threads);
   pthread_cond_broadcast(&threads->wanted);
   while (threads->count > 0)
     pthread_cond_wait(&threads->left, &threads->lock);

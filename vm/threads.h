@@ -13,6 +13,7 @@
 struct job {
   struct link link;
   void (*work)(struct job *self);
+  void (*forget)(struct job *self); /* the pool closes before its turn came; may be NULL */
 };
 
 struct threads;
@@ -24,7 +25,7 @@ struct threads *threads_new(int max, double patience);
 /* Has a thread do the job; 0, or an errno when there is no thread and none can be made. */
 int threads_do(struct threads *threads, struct job *job);
 
-/* Forgets the jobs not begun, waits for the others, joins all threads and frees the pool. */
+/* Has the jobs not begun forgotten, waits for the others, joins all threads and frees the pool. */
 void threads_close(struct threads *threads);
 
 #endif
