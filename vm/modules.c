@@ -9,6 +9,7 @@ MOONLET_API int luaopen_moonlet_select(lua_State *L);
 MOONLET_API int luaopen_moonlet_local(lua_State *L);
 MOONLET_API int luaopen_moonlet_lock(lua_State *L);
 MOONLET_API int luaopen_moonlet_queue(lua_State *L);
+MOONLET_API int luaopen_moonlet_socket_dns(lua_State *L);
 MOONLET_API int luaopen_moonlet_testing_core(lua_State *L);
 
 const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
@@ -18,5 +19,6 @@ const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
                                     {"moonlet.local", luaopen_moonlet_local},
                                     {"moonlet.lock", luaopen_moonlet_lock},
                                     {"moonlet.queue", luaopen_moonlet_queue},
+                                    {"moonlet.socket.dns", luaopen_moonlet_socket_dns},
                                     {"moonlet.testing.core", luaopen_moonlet_testing_core},
                                     {NULL, NULL}};
