@@ -21,8 +21,9 @@ INSTALL = install
 
 # ---- Packages of Debian and its kin ------------------------------------------------------------
 
-BUILD_PACKAGES = gcc libc6-dev make pkg-config liblua5.4-dev lua5.4 libev-dev libreadline-dev
-TEST_PACKAGES  = lua-busted lua-lpeg lua-socket
+BUILD_PACKAGES = gcc libc6-dev make pkg-config liblua5.4-dev lua5.4 libev-dev libreadline-dev \
+  libssl-dev
+TEST_PACKAGES  = lua-busted lua-lpeg lua-socket lua-sec openssl curl
 LINT_PACKAGES  = clang clang-format clang-tidy lua-check
 OTHER_PACKAGES = valgrind luarocks
 PACKAGES       = $(BUILD_PACKAGES) $(TEST_PACKAGES) $(LINT_PACKAGES) $(OTHER_PACKAGES)
@@ -50,10 +51,23 @@ LUA_STATIC := $(wildcard $(patsubst -l%,$(call about_lua,--variable=libdir)/lib%
 EV_CFLAGS = $(if $(LIBEV_INCDIR),-I$(LIBEV_INCDIR))
 EV_LIBS   = $(if $(LIBEV_LIBDIR),-L$(LIBEV_LIBDIR)) -lev
 
+# ---- Extensions: modules in shared objects of their own, which link a library --------------------
+
+# stdlib/NAME/*.c become moonlet.NAME.core, where pkg-config finds the NAME_library.
+# vm/modules.c has the list for the message of a build without one.
+EXTENSIONS   = ssl
+ssl_library  = openssl >= 3
+
+about_library    = $(shell $(PKG_CONFIG) $(1) '$($(2)_library)' 2>/dev/null)
+EXTENSIONS_BUILT := $(foreach name,$(EXTENSIONS),\
+  $(if $(call about_library,--modversion,$(name)),$(name)))
+EXTENSION_CFLAGS := $(foreach name,$(EXTENSIONS_BUILT),$(call about_library,--cflags,$(name)))
+
 # ---- Flags -------------------------------------------------------------------------------------
 
 ALL_CPPFLAGS = -Ivm -DMOONLET_VERSION='"$(VERSION)"' $(if $(PARANOID),-DMOONLET_PARANOID) \
-  $(if $(READLINE),-DMOONLET_READLINE) $(LUA_CFLAGS) $(EV_CFLAGS) $(CPPFLAGS)
+  $(if $(READLINE),-DMOONLET_READLINE) $(LUA_CFLAGS) $(EV_CFLAGS) \
+  $(EXTENSION_CFLAGS) $(CPPFLAGS)
 ALL_CFLAGS   = -std=gnu11 -fPIC -fno-plt -fvisibility=hidden -pthread -Wall -Wextra -Wshadow \
   $(CFLAGS) $(if $(PARANOID),-O1)
 SYSTEM_LIBS  = -lpthread -ldl -lm
@@ -65,7 +79,8 @@ READLINE := $(shell $(call has_headers,stdio.h readline/readline.h) && echo yes)
 # ---- What is made of what ----------------------------------------------------------------------
 
 PROGRAM_SOURCES := vm/main.c vm/repl.c
-LIBRARY_SOURCES := $(filter-out $(PROGRAM_SOURCES), \
+extension_sources = $(wildcard $(1:%=stdlib/%/*.c))
+LIBRARY_SOURCES := $(filter-out $(PROGRAM_SOURCES) $(call extension_sources,$(EXTENSIONS)), \
   $(wildcard vm/*.c vm/*/*.c vm/*.S stdlib/*.c stdlib/*/*.c))
 TEST_SOURCES    := $(wildcard tests/*.c tests/bench/*.c)
 LUA_SOURCES     := $(wildcard stdlib/*.lua stdlib/*/*.lua)
@@ -74,13 +89,15 @@ C_FILES         := $(wildcard $(patsubst %,%/*.[ch],vm vm/* stdlib stdlib/* test
 object = $(1:%=$(BUILD)/obj/%.o)
 LIBRARY_OBJECTS := $(call object,$(LIBRARY_SOURCES))
 PROGRAM_OBJECTS := $(call object,$(PROGRAM_SOURCES))
+EXTENSION_OBJECTS := $(call object,$(call extension_sources,$(EXTENSIONS_BUILT)))
 TEST_SUPPORT    := $(call object,$(filter tests/support_%,$(TEST_SOURCES)))
 TEST_PROGRAMS   := $(patsubst %.c,$(BUILD)/%,$(filter-out tests/support_%,$(TEST_SOURCES)))
 LUA_FILES       := $(LUA_SOURCES:stdlib/%=$(BUILD)/lua/moonlet/%)
+EXTENSION_FILES := $(EXTENSIONS_BUILT:%=$(BUILD)/lua/moonlet/%/core.so)
 
 all: $(BUILD)/moonlet library module $(BUILD)/moonlet.pc ## Build everything (the default)
 library: $(BUILD)/libmoonlet.a $(BUILD)/libmoonlet.so # for C programs
-module: $(BUILD)/lua/moonlet.so $(LUA_FILES)          # for a plain lua5.4
+module: $(BUILD)/lua/moonlet.so $(LUA_FILES) $(EXTENSION_FILES) # for a plain lua5.4
 
 # Objects depend on this file, which changes when the compiler or its flags do.
 $(BUILD)/flags: FORCE
@@ -119,6 +136,12 @@ $(BUILD)/lua/moonlet.so: $(LIBRARY_OBJECTS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $(LIBFLAG) -Wl,-z,nodelete -o $@ $^ $(EV_LIBS) $(SYSTEM_LIBS)
 
+.SECONDEXPANSION:
+$(EXTENSION_FILES): $(BUILD)/lua/moonlet/%/core.so: \
+  $$(call object,$$(call extension_sources,$$*))
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $(LIBFLAG) -Wl,-z,nodelete -o $@ $^ $(call about_library,--libs,$*)
+
 # Links, so that an edited module is in use at once.
 $(BUILD)/lua/moonlet/%.lua: stdlib/%.lua
 	@mkdir -p $(@D)
@@ -130,7 +153,8 @@ $(BUILD)/moonlet.pc: vm/moonlet.pc.in FORCE
 	  -e 's|@LUA@|$(LUA)|' -e 's|@VERSION@|$(VERSION)|' $< >$@.new
 	@mv -f $@.new $@
 
--include $(patsubst %.o,%.d,$(LIBRARY_OBJECTS) $(PROGRAM_OBJECTS) $(call object,$(TEST_SOURCES)))
+-include $(patsubst %.o,%.d,$(LIBRARY_OBJECTS) $(PROGRAM_OBJECTS) $(EXTENSION_OBJECTS) \
+  $(call object,$(TEST_SOURCES)))
 
 # ---- Tests -------------------------------------------------------------------------------------
 
@@ -203,7 +227,8 @@ format: ## Format the C code as lint wants it
 	clang-format -i $(C_FILES)
 
 # One file at a time, as many at once as make may run jobs.
-tidy: $(patsubst %,tidy/%,$(filter %.c,$(PROGRAM_SOURCES) $(LIBRARY_SOURCES) $(TEST_SOURCES)))
+tidy: $(patsubst %,tidy/%,$(filter %.c,$(PROGRAM_SOURCES) $(LIBRARY_SOURCES) $(TEST_SOURCES) \
+  $(call extension_sources,$(EXTENSIONS_BUILT))))
 tidy/%:
 	clang-tidy --quiet $* -- $(ALL_CPPFLAGS) $(ALL_CFLAGS) -D_GNU_SOURCE= -include tests/ci/noreturn.h
 
@@ -233,6 +258,8 @@ install-module: module
 	$(INSTALL) -m 755 $(BUILD)/lua/moonlet.so $(DESTDIR)$(CMODDIR)/moonlet.so
 	for file in $(LUA_SOURCES:stdlib/%=%); do \
 	  $(INSTALL) -m 644 stdlib/$$file $(DESTDIR)$(LUADIR)/moonlet/$$file || exit; done
+	for file in $(EXTENSIONS_BUILT:%=moonlet/%/core.so); do \
+	  $(INSTALL) -D -m 755 $(BUILD)/lua/$$file $(DESTDIR)$(CMODDIR)/$$file || exit; done
 
 INSTALLED_LUA = $(LUA_SOURCES:stdlib/%=$(DESTDIR)$(LUADIR)/moonlet/%)
 
@@ -240,10 +267,10 @@ uninstall: ## Remove what install has put there
 	rm -f $(addprefix $(DESTDIR),$(BINDIR)/moonlet $(INCDIR)/moonlet.h $(LIBDIR)/libmoonlet.a \
 	  $(LIBDIR)/libmoonlet.so $(LIBDIR)/libmoonlet.so.0 $(LIBDIR)/libmoonlet.so.$(VERSION) \
 	  $(LIBDIR)/pkgconfig/moonlet.pc $(MANDIR)/moonlet.1 $(CMODDIR)/moonlet.so)
-	rm -f $(INSTALLED_LUA)
+	rm -f $(INSTALLED_LUA) $(EXTENSIONS:%=$(DESTDIR)$(CMODDIR)/moonlet/%/core.so)
 	rm -rf $(DESTDIR)$(DATADIR)
-	[ ! -d $(DESTDIR)$(LUADIR)/moonlet ] || \
-	  find $(DESTDIR)$(LUADIR)/moonlet -depth -type d -empty -delete
+	for folder in $(addprefix $(DESTDIR),$(LUADIR)/moonlet $(CMODDIR)/moonlet); do \
+	  [ ! -d $$folder ] || find $$folder -depth -type d -empty -delete; done
 
 rock: ## Build and install the rock for lua5.4 with LuaRocks (into TREE=..., if given)
 	@$(call ensure,$(BUILD_PACKAGES) luarocks)

@@ -22,3 +22,8 @@ const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
                                     {"moonlet.socket.dns", luaopen_moonlet_socket_dns},
                                     {"moonlet.testing.core", luaopen_moonlet_testing_core},
                                     {NULL, NULL}};
+
+const struct extension moonlet_extensions[] = {{"moonlet.ares.core", "c-ares", "libc-ares-dev"},
+                                               {"moonlet.ssl.core", "OpenSSL 3", "libssl-dev"},
+                                               {"moonlet.zmq.core", "ZeroMQ", "libzmq3-dev"},
+                                               {NULL, NULL, NULL}};

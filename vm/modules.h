@@ -6,4 +6,12 @@
 
 extern const luaL_Reg moonlet_modules[];
 
+/* A module in a shared object of its own, built only where its library is installed. */
+struct extension {
+  const char *name;
+  const char *library, *package; /* the latter as Debian calls it */
+};
+
+extern const struct extension moonlet_extensions[];
+
 #endif
