@@ -10,7 +10,7 @@ local model = require "doc.model"
 local moonlet = require "moonlet"
 
 -- Halves of other modules.
-local INTERNAL = { ["moonlet.testing.core"] = true, ["moonlet.group_map"] = true,
+local INTERNAL = { ["moonlet.testing.core"] = true, ["moonlet.socket.core"] = true, ["moonlet.group_map"] = true,
                    ["moonlet.nursery"] = true }
 
 -- Objects of the classes that cannot be called without arguments or are no field of a module;

@@ -307,6 +307,14 @@ struct hub *hub_find(lua_State *L) {
   return hub;
 }
 
+struct hub *hub_peek(lua_State *L) {
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &hub_key);
+  struct hub **box = lua_touserdata(L, -1);
+  struct hub *hub = box ? *box : NULL;
+  lua_pop(L, 1);
+  return hub && !hub->closed && pthread_equal(hub->thread, pthread_self()) ? hub : NULL;
+}
+
 /* Code that jumped out of a C stack has left the hub in a state that nothing can mend. */
 static void check_stack(struct hub *hub) {
   const char *here = __builtin_frame_address(0);

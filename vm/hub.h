@@ -208,6 +208,9 @@ extern const char hub_key; /* registry: the box that owns the hub */
 /* The hub of a Lua state; raises an error if the runtime is not open, or is another thread's. */
 struct hub *hub_find(lua_State *L);
 
+/* The same for finalizers: NULL where that raises an error. */
+struct hub *hub_peek(lua_State *L);
+
 static inline struct hub *hub_of(lua_State *L) {
   struct hub *hub = hub_running;
   if (likely(hub && hub->current && hub->current->L == L))

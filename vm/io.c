@@ -17,15 +17,19 @@ struct io {
   struct link waiting; /* ring of waiters */
   struct link fresh;   /* linked: set since the last poll */
   struct hub *hub;
-  bool owned;      /* a handle of ours has it: its number is not used again behind our back */
-  bool idle;       /* watches though nobody waits, and does not keep the loop alive */
+  bool owned; /* a handle of ours has it: its number is not used again behind our back */
+  bool idle;  /* watches though nobody waits, and does not keep the loop alive */
+  bool reading, writing;
   uint8_t unasked; /* how often in a row there was input that nobody waited for */
+  int entered;     /* how many are between io_enter and io_leave */
+  bool orphan;     /* disowned: no longer in the table, freed by the last who leaves */
 };
 
 struct io_table {
   struct io **by_fd;
   int size;
   struct link fresh;
+  char *scratch;
 };
 
 /* Input may be reported again before the greenlet that was told has read it. */
@@ -127,6 +131,7 @@ void io_close(struct hub *hub) {
       free(hub->io->by_fd[fd]);
     }
   free(hub->io->by_fd);
+  free(hub->io->scratch);
   free(hub->io);
   hub->io = NULL;
 }
@@ -180,21 +185,69 @@ void io_disown(struct hub *hub, int fd) {
   io->owned = false;
   set_watcher(io, 0);
   notify(io, IO_CLOSED);
+  if (io->entered) {
+    io->orphan = true;
+    hub->io->by_fd[fd] = NULL;
+  }
 }
 
-void io_enter(struct link *ring) {
-  struct io *io = container_of(ring, struct io, waiting);
+static void enter(struct io *io) {
   int events = wanted(io);
   if (events & EV_READ)
     io->unasked = 0;
+  io->entered++;
   adjust(io, events);
 }
 
-void io_leave(struct link *ring) {
-  struct io *io = container_of(ring, struct io, waiting);
+static void leave(struct io *io) {
   int events = wanted(io);
-  if (io->owned || !events || events != watched(io))
+  io->entered--;
+  if (io->orphan && io->entered == 0)
+    free(io);
+  else if (!io->orphan && (io->owned || !events || events != watched(io)))
     adjust(io, events);
+}
+
+void io_enter(struct link *ring) { enter(container_of(ring, struct io, waiting)); }
+
+void io_leave(struct link *ring) { leave(container_of(ring, struct io, waiting)); }
+
+void io_enter_reading(struct link *ring) {
+  struct io *io = container_of(ring, struct io, waiting);
+  io->reading = true;
+  enter(io);
+}
+
+void io_leave_reading(struct link *ring) {
+  struct io *io = container_of(ring, struct io, waiting);
+  io->reading = false;
+  leave(io);
+}
+
+void io_enter_writing(struct link *ring) {
+  struct io *io = container_of(ring, struct io, waiting);
+  io->writing = true;
+  enter(io);
+}
+
+void io_leave_writing(struct link *ring) {
+  struct io *io = container_of(ring, struct io, waiting);
+  io->writing = false;
+  leave(io);
+}
+
+bool io_reading(const struct link *ring) {
+  return container_of(ring, const struct io, waiting)->reading;
+}
+
+bool io_writing(const struct link *ring) {
+  return container_of(ring, const struct io, waiting)->writing;
+}
+
+char *io_scratch(lua_State *L, struct hub *hub) {
+  if (!hub->io->scratch && !(hub->io->scratch = malloc(IO_SCRATCH)))
+    luaL_error(L, "not enough memory");
+  return hub->io->scratch;
 }
 
 /* What the method getfd of the object at `arg` says. */
@@ -248,8 +301,7 @@ static struct link *prepare(lua_State *L, struct greenlet *g, int fd, int events
   return ring;
 }
 
-/* Without waiting: what the descriptor is ready for now. */
-static int poll_now(int fd, int events) {
+int io_poll(int fd, int events) {
   struct pollfd polled = {.fd = fd};
   polled.events = (short)((events & EV_READ ? POLLIN : 0) | (events & EV_WRITE ? POLLOUT : 0));
   if (poll(&polled, 1, 0) <= 0)
@@ -265,7 +317,7 @@ int moonlet_wait_fd(lua_State *L, int fd, int events, double timeout) {
   struct greenlet *g = hub_pinning(hub_of(L), L);
   struct link *ring = prepare(L, g, fd, events);
   if (timeout == 0)
-    return poll_now(fd, events);
+    return io_poll(fd, events);
   bool woken = wait_here(L, ring, timeout < 0 ? NO_LIMIT : timeout, &kind);
   return found(L, fd, !woken);
 }
@@ -293,7 +345,7 @@ int moonlet_wait_fdk(lua_State *L, int fd, int events, double timeout, lua_KCont
   struct link *ring = prepare(L, g ? g : hub_pinning(hub, L), fd, events);
   luaL_checkstack(L, 8, NULL);
   if (timeout == 0) {
-    lua_pushinteger(L, poll_now(fd, events));
+    lua_pushinteger(L, io_poll(fd, events));
     return k(L, LUA_OK, ctx);
   }
   lua_pushlightuserdata(L, *(void **)&k);

@@ -34,12 +34,31 @@ struct link *io_ring(lua_State *L, struct hub *hub, int fd);
  */
 struct link *io_own(lua_State *L, struct hub *hub, int fd);
 
-/* Wakes all who wait for it (IO_CLOSED) and stops watching it, whoever's it is. */
+/* Wakes all who wait for it (IO_CLOSED) and stops watching it, whoever's it is.  Its ring
+   is no more than a place for them to leave from then on. */
 void io_disown(struct hub *hub, int fd);
 
 /* A waiter, its `events` set, has joined the ring, or has left it. */
 void io_enter(struct link *ring);
 void io_leave(struct link *ring);
+
+/*
+ * The same for operations that one greenlet at a time may be in, from its first wait to its
+ * last: what is read belongs to one of them.  (TLS may wait for output in order to read.)
+ */
+void io_enter_reading(struct link *ring);
+void io_leave_reading(struct link *ring);
+void io_enter_writing(struct link *ring);
+void io_leave_writing(struct link *ring);
+bool io_reading(const struct link *ring);
+bool io_writing(const struct link *ring);
+
+/* Memory of the hub's to read into, IO_SCRATCH bytes; raises when out of memory. */
+#define IO_SCRATCH 65536
+char *io_scratch(lua_State *L, struct hub *hub);
+
+/* Without waiting: which of the events a descriptor is ready for now. */
+int io_poll(int fd, int events);
 
 /* A descriptor from argument `arg`: an integer, a Lua file, an object with getfd. */
 int io_checkfd(lua_State *L, int arg);

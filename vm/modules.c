@@ -10,6 +10,7 @@ MOONLET_API int luaopen_moonlet_local(lua_State *L);
 MOONLET_API int luaopen_moonlet_lock(lua_State *L);
 MOONLET_API int luaopen_moonlet_queue(lua_State *L);
 MOONLET_API int luaopen_moonlet_socket_dns(lua_State *L);
+MOONLET_API int luaopen_moonlet_socket_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_testing_core(lua_State *L);
 
 const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
@@ -20,6 +21,7 @@ const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
                                     {"moonlet.lock", luaopen_moonlet_lock},
                                     {"moonlet.queue", luaopen_moonlet_queue},
                                     {"moonlet.socket.dns", luaopen_moonlet_socket_dns},
+                                    {"moonlet.socket.core", luaopen_moonlet_socket_core},
                                     {"moonlet.testing.core", luaopen_moonlet_testing_core},
                                     {NULL, NULL}};
 

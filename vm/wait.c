@@ -105,7 +105,6 @@ static int woken(lua_State *L, struct greenlet *g) {
   const struct wait_kind *kind = g->waiting;
   struct link *ring = g->ring;
   bool limited = timer_running(&g->timer), timed_out = g->timed_out, notified = g->notified;
-  double due = g->timer.due;
   uint64_t ticket = g->wait.ticket;
 
   if (limited)
@@ -126,7 +125,7 @@ static int woken(lua_State *L, struct greenlet *g) {
     return results;
 
   if (limited)
-    hub_start_timer(L, g->hub, &g->timer, due - hub_now(g->hub));
+    hub_start_timer(L, g->hub, &g->timer, g->timer.due - hub_now(g->hub));
   start_waiting(g, ring, kind);
   g->wait.ticket = ticket;
   waiter_rejoin(ring, &g->wait);
@@ -247,6 +246,8 @@ int wait_turn(lua_State *L, const struct wait_kind *kind) {
 void wait_turn_here(lua_State *L, const struct wait_kind *kind) { pin_turn(L, hub_of(L), kind); }
 
 /* ---- time limits ---- */
+
+void wait_renew(struct greenlet *g, double limit) { g->timer.due = hub_now(g->hub) + limit; }
 
 double wait_limit_given(lua_State *L, int arg) {
   int is_number;

@@ -84,6 +84,9 @@ int wait_for(lua_State *L, struct link *ring, int arg, const struct wait_kind *k
  */
 bool wait_here(lua_State *L, struct link *ring, double limit, const struct wait_kind *kind);
 
+/* For a step that is about to return WAIT_AGAIN: a limited wait has so much time from now on. */
+void wait_renew(struct greenlet *g, double limit);
+
 /* Lets every other ready greenlet run once. */
 int wait_turn(lua_State *L, const struct wait_kind *kind);
 void wait_turn_here(lua_State *L, const struct wait_kind *kind);

@@ -1,0 +1,72 @@
+/* address.c: socket addresses as Lua values (see socket.h). */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "socket.h"
+
+const char *address_family_name(int family) {
+  return family == AF_INET    ? "inet"
+         : family == AF_INET6 ? "inet6"
+         : family == AF_UNIX  ? "unix"
+                              : "unspec";
+}
+
+/* An address of a link is of use only with the name of the link. */
+static void push_inet6(lua_State *L, const struct sockaddr_in6 *address) {
+  char host[INET6_ADDRSTRLEN], link[IF_NAMESIZE];
+  inet_ntop(AF_INET6, &address->sin6_addr, host, sizeof host);
+  if (address->sin6_scope_id && if_indextoname(address->sin6_scope_id, link))
+    lua_pushfstring(L, "%s%%%s", host, link);
+  else
+    lua_pushstring(L, host);
+}
+
+static void push_inet(lua_State *L, const struct sockaddr_in *address) {
+  char host[INET_ADDRSTRLEN];
+  lua_pushstring(L, inet_ntop(AF_INET, &address->sin_addr, host, sizeof host));
+}
+
+/* A name in the abstract space begins with a NUL and has no end of its own. */
+static int push_path(lua_State *L, const struct sockaddr_un *address, socklen_t length) {
+  size_t size = length - offsetof(struct sockaddr_un, sun_path);
+  if (length <= offsetof(struct sockaddr_un, sun_path))
+    lua_pushliteral(L, "");
+  else if (address->sun_path[0])
+    lua_pushlstring(L, address->sun_path, strnlen(address->sun_path, size));
+  else
+    lua_pushlstring(L, address->sun_path, size);
+  return 1;
+}
+
+int address_push(lua_State *L, const struct sockaddr *address, socklen_t length) {
+  in_port_t port;
+  if (address->sa_family == AF_UNIX)
+    return push_path(L, (const struct sockaddr_un *)address, length);
+  if (address->sa_family == AF_INET6) {
+    push_inet6(L, (const struct sockaddr_in6 *)address);
+    port = ((const struct sockaddr_in6 *)address)->sin6_port;
+  } else {
+    push_inet(L, (const struct sockaddr_in *)address);
+    port = ((const struct sockaddr_in *)address)->sin_port;
+  }
+  lua_pushinteger(L, ntohs(port));
+  lua_pushstring(L, address_family_name(address->sa_family));
+  return 3;
+}
+
+socklen_t address_check_path(lua_State *L, int arg, struct sockaddr_un *address) {
+  size_t length;
+  const char *path = luaL_checklstring(L, arg, &length);
+  luaL_argcheck(L, length <= sizeof address->sun_path - (length && *path), arg, "path too long");
+  luaL_argcheck(L, !length || !*path || strlen(path) == length, arg, "path contains a NUL");
+  memset(address, 0, sizeof *address);
+  address->sun_family = AF_UNIX;
+  memcpy(address->sun_path, path, length);
+  return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + (length && *path));
+}

@@ -1,0 +1,46 @@
+/*
+ * stream.h: sockets that carry a stream of bytes, with LuaSocket's receive and send.
+ *
+ * What has arrived and was not asked for stays in a buffer, which is there only while it
+ * holds something: an idle connection has none.  Bytes pass through a transport (TLS) if
+ * the stream has one.
+ */
+#ifndef MOONLET_STREAM_H
+#define MOONLET_STREAM_H
+
+#include "socket.h"
+#include "transport.h"
+
+struct stream {
+  struct sock sock;
+  struct transport *transport; /* NULL: the descriptor itself */
+  char *buffer;                /* NULL: nothing is kept */
+  size_t start, end, capacity; /* buffer[start..end) has arrived */
+  size_t scanned;              /* of it, known to hold no end of line */
+  size_t offset;               /* of the data being sent: so much is out */
+  size_t line_limit;           /* most bytes of a line; 0: any number */
+};
+
+enum { UV_TRANSPORT = CLASS_FIELDS + 1 }; /* of a secure one: keeps it alive */
+
+/* The stream at argument 1, of whichever class below Stream. */
+struct stream *stream_check(lua_State *L);
+
+/* Reads or writes once: a number of bytes, or one of the transport's words. */
+ssize_t stream_read(struct stream *self, char *data, size_t size);
+ssize_t stream_write(struct stream *self, const char *data, size_t size);
+
+/* nil and why the last of these failed. */
+int stream_fail(lua_State *L, struct stream *self, ssize_t word);
+
+/* What to wait for when one of these wants to. */
+static inline int stream_events(ssize_t word) {
+  return word == TRANSPORT_WANT_READ ? EV_READ : EV_WRITE;
+}
+
+/* Forgets what the buffer holds. */
+void stream_discard(struct stream *self);
+
+int stream_receive(lua_State *L); /* receive.c: the method */
+
+#endif

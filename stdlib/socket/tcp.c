@@ -1,0 +1,343 @@
+/*
+ * tcp.c: TCP sockets, as LuaSocket has them.
+ *
+ * A master becomes a server by listening, or a client by connecting.
+ */
+#define _GNU_SOURCE
+#include <netdb.h>
+#include <unistd.h>
+
+#include "lookup.h"
+#include "stream.h"
+
+static struct sock *check(lua_State *L) { return class_check(L, 1, &tcp_kind); }
+
+/* ---- names ---- */
+
+/* On the stack of bind and connect: the socket, host, service, the lookup. */
+enum { SELF = 1, HOST, SERVICE, LOOKUP };
+
+/* Waits for the address of host and service, and goes on with the kind's step. */
+static int look_up(lua_State *L, struct sock *self, int flags, const struct wait_kind *kind) {
+  const char *host = luaL_checkstring(L, HOST);
+  luaL_checkstring(L, SERVICE);
+  lua_settop(L, SERVICE);
+  const char *service = lua_tostring(L, SERVICE);
+  if (flags & AI_PASSIVE && host[0] == '*' && !host[1])
+    host = NULL;
+  self->write_due = sock_due(self);
+  struct lookup *lookup = lookup_begin(L, host, service, self->family, SOCK_STREAM, flags);
+  if (lookup_done(lookup))
+    return kind->step(L, false);
+  return wait_in(L, lookup_ring(lookup), sock_limit(self, self->write_due), kind);
+}
+
+/* The lookup at LOOKUP when its wait has ended; `results`: what to return instead of going on. */
+static const struct addrinfo *looked_up(lua_State *L, bool timed_out, int *results) {
+  struct lookup *lookup = lua_touserdata(L, LOOKUP);
+  *results = WAIT_AGAIN;
+  if (timed_out) {
+    lookup_abandon(lookup);
+    *results = sock_fail_with(L, "timeout");
+  } else if (lookup_done(lookup) && !lookup_result(lookup)) {
+    *results = lookup_push_failure(L, lookup);
+  } else if (lookup_done(lookup)) {
+    return lookup_result(lookup);
+  }
+  return NULL;
+}
+
+/* ---- bind, listen ---- */
+
+static int bind_step(lua_State *L, bool timed_out) {
+  struct sock *self = lua_touserdata(L, SELF);
+  int results, error = 0;
+  const struct addrinfo *at = looked_up(L, timed_out, &results);
+  if (!at)
+    return results;
+  if (self->closed)
+    return sock_fail_with(L, "closed");
+  bool fresh = self->fd < 0;
+  for (; at; at = at->ai_next) {
+    error = sock_open(L, self, at->ai_family, SOCK_STREAM);
+    if (!error && bind(self->fd, at->ai_addr, at->ai_addrlen) == 0)
+      return lua_pushinteger(L, 1), 1;
+    error = error ? error : errno;
+    if (fresh)
+      sock_drop(self);
+  }
+  return sock_fail(L, error);
+}
+
+/***
+ * tcp:bind(host, port): gives it an address of its own.
+ * @param host string  "*" for all
+ * @param port integer|string  0: a free one
+ * @return integer|nil # 1
+ * @return string # or why not
+ * @return integer # errno
+ * Source: LuaSocket.
+ */
+static int l_bind(lua_State *L) {
+  static const struct wait_kind kind = {"tcp:bind", bind_step, .external = true,
+                                        .enter = lookup_enter, .leave = lookup_leave};
+  return look_up(L, check(L), AI_PASSIVE, &kind);
+}
+
+/***
+ * tcp:listen([backlog]): makes it a server, which accepts connections.
+ * @param backlog? integer  how many may wait to be accepted (32)
+ * @return integer|nil # 1
+ * @return string # or why not
+ * @return integer # errno
+ * Source: LuaSocket.
+ */
+int tcp_listen(lua_State *L) {
+  struct sock *self = class_check(L, 1, &stream_kind);
+  int backlog = (int)luaL_optinteger(L, 2, 32);
+  if (self->closed)
+    return sock_fail_with(L, "closed");
+  int family = self->family == AF_UNSPEC ? AF_INET : self->family;
+  int error = sock_open(L, self, family, SOCK_STREAM);
+  if (error || listen(self->fd, backlog) != 0)
+    return sock_fail(L, error ? error : errno);
+  self->role = SOCK_SERVER;
+  lua_pushinteger(L, 1);
+  return 1;
+}
+
+/* ---- accept ---- */
+
+/* Room for another descriptor, or memory, may come back. */
+#define BACK_OFF 0.01
+
+static bool is_scarce(int error) {
+  return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+/* The peer, or the network, has had second thoughts about this one connection. */
+static bool is_passing(int error) {
+  return error == EINTR || error == ECONNABORTED || error == EPROTO || error == ENETDOWN ||
+         error == ENETUNREACH || error == EHOSTDOWN || error == EHOSTUNREACH || error == ENONET;
+}
+
+/* The server keeps the descriptor until there is an object to own it. */
+static int push_accepted(lua_State *L, struct sock *server) {
+  struct sock *client = class_new(L, server->object.kind);
+  sock_adopt(L, client, server->accepted, server->family);
+  server->accepted = 0;
+  client->role = SOCK_CLIENT;
+  return 1;
+}
+
+static const struct wait_kind scarce_kind;
+
+static int accept_step(lua_State *L, bool timed_out) {
+  struct sock *self = lua_touserdata(L, 1);
+  int fd = self->accepted;
+  while (!fd) {
+    if (self->fd < 0)
+      return sock_fail_with(L, "closed");
+    fd = accept4(self->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0 && is_passing(errno))
+      fd = 0;
+  }
+  if (fd > 0) {
+    self->accepted = fd;
+    return push_accepted(L, self);
+  }
+  if (errno == EAGAIN)
+    return timed_out ? sock_fail_with(L, "timeout") : sock_again(self, EV_READ, self->read_due);
+  if (!is_scarce(errno) || timed_out)
+    return sock_fail(L, errno);
+  double limit = sock_limit(self, self->read_due);
+  return limit <= 0 ? sock_fail(L, errno)
+                    : wait_in(L, NULL, limit < BACK_OFF ? limit : BACK_OFF, &scarce_kind);
+}
+
+static const struct wait_kind accept_kind = {"socket:accept", accept_step, SOCK_READING};
+
+/* Had a pause for want of descriptors. */
+static int resume_step(lua_State *L, bool timed_out) {
+  struct sock *self = lua_touserdata(L, 1);
+  (void)timed_out;
+  int results = accept_step(L, sock_limit(self, self->read_due) <= 0);
+  return results == WAIT_AGAIN ? sock_wait(L, self, EV_READ, self->read_due, &accept_kind)
+                               : results;
+}
+
+static const struct wait_kind scarce_kind = {.name = "socket:accept (no descriptor is free)",
+                                             .step = resume_step};
+
+/***
+ * tcp:accept(): waits for a connection.
+ * While the process has no descriptor left, it goes on trying.
+ * @return moonlet.socket.TCP|nil # the client
+ * @return string # "timeout", "closed" or another reason
+ * @return integer # errno
+ * @raise an error if it does not listen, or another greenlet is accepting
+ * Source: LuaSocket.
+ */
+int tcp_accept(lua_State *L) {
+  struct sock *self = class_check(L, 1, &stream_kind);
+  luaL_argcheck(L, self->role == SOCK_SERVER, 1, "socket does not listen");
+  lua_settop(L, 1);
+  return sock_read(L, self, &accept_kind);
+}
+
+/* ---- connect ---- */
+
+/* On the stack above the lookup: the address being tried, the last failure, whether the
+   socket had a descriptor before, which is kept for its options. */
+enum { ADDRESS = LOOKUP + 1, FAILURE, KEEP };
+
+static int connect_step(lua_State *L, bool timed_out);
+
+static const struct wait_kind connect_kind = {
+    .name = "tcp:connect", .step = connect_step, SOCK_WRITING};
+
+static int connected(lua_State *L, struct sock *self) {
+  self->role = SOCK_CLIENT;
+  lookup_abandon(lua_touserdata(L, LOOKUP));
+  lua_pushinteger(L, 1);
+  return 1;
+}
+
+/* Tries one address after the other, from the one at ADDRESS on. */
+static int try_addresses(lua_State *L, struct sock *self) {
+  const struct addrinfo *at = lua_touserdata(L, ADDRESS);
+  for (; at; at = at->ai_next) {
+    int error = sock_open(L, self, at->ai_family, SOCK_STREAM);
+    if (!error && (connect(self->fd, at->ai_addr, at->ai_addrlen) == 0))
+      return connected(L, self);
+    error = error ? error : errno;
+    if (error == EINPROGRESS || error == EALREADY) {
+      lua_pushlightuserdata(L, (void *)at);
+      lua_replace(L, ADDRESS);
+      self->role = SOCK_CLIENT;
+      return sock_wait(L, self, EV_WRITE, self->write_due, &connect_kind);
+    }
+    if (error == EISCONN)
+      return sock_fail(L, error);
+    lua_pushinteger(L, error);
+    lua_replace(L, FAILURE);
+    if (!lua_toboolean(L, KEEP))
+      sock_drop(self);
+  }
+  self->role = SOCK_MASTER;
+  return sock_fail(L, (int)lua_tointeger(L, FAILURE));
+}
+
+static int connect_step(lua_State *L, bool timed_out) {
+  struct sock *self = lua_touserdata(L, SELF);
+  int error = 0;
+  socklen_t size = sizeof error;
+  if (self->fd < 0)
+    return sock_fail_with(L, "closed");
+  if (timed_out)
+    return sock_fail_with(L, "timeout");
+  getsockopt(self->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+  if (!error)
+    return connected(L, self);
+  const struct addrinfo *at = lua_touserdata(L, ADDRESS);
+  lua_pushlightuserdata(L, at->ai_next);
+  lua_replace(L, ADDRESS);
+  lua_pushinteger(L, error);
+  lua_replace(L, FAILURE);
+  if (!lua_toboolean(L, KEEP))
+    sock_drop(self);
+  return try_addresses(L, self);
+}
+
+static int connect_looked_up(lua_State *L, bool timed_out) {
+  struct sock *self = lua_touserdata(L, SELF);
+  int results;
+  const struct addrinfo *at = looked_up(L, timed_out, &results);
+  if (!at)
+    return results;
+  if (self->closed)
+    return sock_fail_with(L, "closed");
+  if (self->fd >= 0 && io_writing(self->ring))
+    return luaL_error(L, "socket already used by another greenlet, which is writing to it");
+  lua_pushlightuserdata(L, (void *)at);
+  lua_pushinteger(L, 0);
+  lua_pushboolean(L, self->fd >= 0);
+  return try_addresses(L, self);
+}
+
+/***
+ * tcp:connect(host, port): connects it to a server.
+ * All addresses of the host are tried in turn.
+ * @param host string  a name or an address
+ * @param port integer|string
+ * @return integer|nil # 1
+ * @return string # "timeout", "connection refused" or another reason
+ * @return integer # errno, or the resolver's number
+ * Source: LuaSocket.
+ */
+static int l_connect(lua_State *L) {
+  static const struct wait_kind kind = {"tcp:connect (the name)", connect_looked_up,
+                                        .external = true, .enter = lookup_enter,
+                                        .leave = lookup_leave};
+  struct sock *self = check(L);
+  luaL_argcheck(L, self->role != SOCK_SERVER, 1, "socket listens");
+  return look_up(L, self, 0, &kind);
+}
+
+/* ---- making one ---- */
+
+static int make(lua_State *L, int family) {
+  struct sock *self = class_new(L, &tcp_kind);
+  self->family = (uint8_t)family;
+  if (family != AF_UNSPEC) {
+    int error = sock_open(L, self, family, SOCK_STREAM);
+    if (error)
+      return sock_fail(L, error);
+  }
+  return 1;
+}
+
+/***
+ * socket.tcp(): a TCP socket, of IPv4 or IPv6 as its first address is.
+ * @return moonlet.socket.TCP|nil
+ * @return string # or why there is none
+ * @return integer # errno
+ * Source: LuaSocket.
+ */
+int socket_tcp(lua_State *L) { return make(L, AF_UNSPEC); }
+
+/***
+ * socket.tcp4(): a TCP socket for IPv4.
+ * @return moonlet.socket.TCP|nil
+ * @return string # or why there is none
+ * @return integer # errno
+ * Source: LuaSocket.
+ */
+int socket_tcp4(lua_State *L) { return make(L, AF_INET); }
+
+/***
+ * socket.tcp6(): a TCP socket for IPv6.
+ * @return moonlet.socket.TCP|nil
+ * @return string # or why there is none
+ * @return integer # errno
+ * Source: LuaSocket.
+ */
+int socket_tcp6(lua_State *L) { return make(L, AF_INET6); }
+
+static const luaL_Reg methods[] = {{"bind", l_bind},
+                                   {"setsockname", l_bind},
+                                   {"listen", tcp_listen},
+                                   {"accept", tcp_accept},
+                                   {"connect", l_connect},
+                                   {"setpeername", l_connect},
+                                   {NULL, NULL}};
+
+/***
+ * @class moonlet.socket.TCP: Stream
+ * A TCP socket.
+ */
+const struct class_kind tcp_kind = {.name = "TCP",
+                                    .base = &stream_kind,
+                                    .size = sizeof(struct stream),
+                                    .init = sock_init,
+                                    .methods = methods};
