@@ -14,6 +14,10 @@
 #define SLICE 0.001
 #define MAX_BATCH 4096
 
+/* While what the last poll has found is still being served, libev is left alone for so long:
+   it would find the same descriptors again. */
+#define SERVICE 0.01
+
 _Thread_local struct hub *hub_running;
 const char hub_key;
 
@@ -111,7 +115,8 @@ void hub_poll(struct hub *hub, bool wait) {
     hub->polling = false;
     ev_timer_stop(hub->loop, &hub->alarm);
   }
-  hub->polled_at = hub_now(hub);
+  hub->polled_at = hub->waited_at = hub_now(hub);
+  hub->unserved = io_take_found(hub);
   timers_expire(&hub->timers, hub->polled_at);
   hub->budget = hub->batch;
   cstack_trim(&hub->stacks);
@@ -119,8 +124,16 @@ void hub_poll(struct hub *hub, bool wait) {
 
 /* While greenlets keep each other busy: lets timers and descriptors have their turn. */
 static void poll_between(struct hub *hub) {
-  adapt_batch(hub, hub_now(hub) - hub->polled_at);
-  hub_poll(hub, false);
+  double now = hub_now(hub);
+  hub->unserved -= hub->batch;
+  adapt_batch(hub, now - hub->polled_at);
+  if (hub->unserved <= 0 || now - hub->waited_at > SERVICE || hub->sliced) {
+    hub_poll(hub, false);
+    return;
+  }
+  hub->polled_at = now;
+  timers_expire(&hub->timers, now);
+  hub->budget = hub->batch;
 }
 
 /* Nothing can become ready any more: whoever waited for that goes on, or main fails. */

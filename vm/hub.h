@@ -145,7 +145,9 @@ struct hub {
   struct link ready;           /* the run queue */
   int budget;                  /* entries to run before libev is polled again */
   int batch;                   /* what the budget starts with; adapts to a time slice */
-  double polled_at;            /* when libev was polled last */
+  double polled_at;            /* when timers, and mostly libev, were looked at last */
+  double waited_at;            /* when libev was polled last */
+  int unserved;                /* of those that this poll made ready: about so many have not run */
   int loop_active;             /* watchers libev had active then */
   struct cstack *stack;        /* the C stack in use */
   struct greenlet *handoff;    /* what the stack jumped to shall run first */

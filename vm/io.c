@@ -30,6 +30,7 @@ struct io_table {
   int size;
   struct link fresh;
   char *scratch;
+  int found;
 };
 
 /* Input may be reported again before the greenlet that was told has read it. */
@@ -71,12 +72,19 @@ static int wanted(struct io *io) {
   return events;
 }
 
+int io_take_found(struct hub *hub) {
+  int found = hub->io->found;
+  hub->io->found = 0;
+  return found;
+}
+
 static void notify(struct io *io, int revents) {
   list_each(it, &io->waiting) {
     struct waiter *waiter = container_of(it, struct waiter, link);
     if (revents == IO_CLOSED || (waiter->events & revents)) {
       waiter->revents = (short)(revents == IO_CLOSED ? IO_CLOSED : waiter->events & revents);
       waiter->notify(waiter);
+      io->hub->io->found++;
     }
   }
 }

@@ -25,6 +25,9 @@ void io_close(struct hub *hub);
 /* Stops watchers of descriptors closed since they were started; before each poll. */
 void io_verify(struct hub *hub);
 
+/* How many waiters were told since the last call that their descriptor is ready. */
+int io_take_found(struct hub *hub);
+
 /* The ring of those who wait for `fd`; raises when out of memory. */
 struct link *io_ring(lua_State *L, struct hub *hub, int fd);
 

@@ -260,3 +260,38 @@ int stream_receive(lua_State *L) {
   }
   return sock_read(L, &self->sock, &receive_kind);
 }
+
+/* ---- recv ---- */
+
+/* On the stack: the stream, how many bytes at most. */
+static int recv_step(lua_State *L, bool timed_out) {
+  struct stream *self = lua_touserdata(L, 1);
+  size_t most = (size_t)lua_tointeger(L, 2), have = self->end - self->start;
+  if (have) {
+    size_t length = have < most ? have : most;
+    return take(L, self, buffered(self), length, length, false);
+  }
+  if (self->sock.fd < 0)
+    return sock_fail_with(L, "closed");
+  char *data = io_scratch(L, self->sock.hub);
+  ssize_t count = stream_read(self, data, most < IO_SCRATCH ? most : IO_SCRATCH);
+  if (likely(count > 0)) {
+    self->sock.received += (uint64_t)count;
+    lua_pushlstring(L, data, (size_t)count);
+    return 1;
+  }
+  if (count == TRANSPORT_WANT_READ || count == TRANSPORT_WANT_WRITE)
+    return timed_out ? sock_fail_with(L, "timeout")
+                     : sock_again(&self->sock, stream_events(count), self->sock.read_due);
+  return stream_fail(L, self, count);
+}
+
+int stream_recv(lua_State *L) {
+  static const struct wait_kind kind = {"socket:recv", recv_step, SOCK_READING};
+  struct stream *self = lua_touserdata(L, 1);
+  lua_Integer most = luaL_optinteger(L, 2, IO_SCRATCH);
+  luaL_argcheck(L, most > 0, 2, "must be positive");
+  lua_settop(L, 1);
+  lua_pushinteger(L, most);
+  return sock_read(L, &self->sock, &kind);
+}

@@ -226,6 +226,19 @@ static int l_receive(lua_State *L) {
 }
 
 /***
+ * stream:recv([size]): reads what there is, and waits only if there is nothing.
+ * @param size? integer  most bytes (65536)
+ * @return string|nil # at least one byte
+ * @return string # "closed", "timeout" or another reason
+ * @raise an error if another greenlet is reading
+ * Source: gevent.socket.socket.recv.
+ */
+static int l_recv(lua_State *L) {
+  check_connected(L);
+  return stream_recv(L);
+}
+
+/***
  * stream:dirty(): whether it has input that select cannot see.
  * @return boolean
  * Source: LuaSocket.
@@ -285,10 +298,11 @@ static int l_gc(lua_State *L) {
   return 0;
 }
 
-static const luaL_Reg methods[] = {
-    {"receive", l_receive}, {"send", l_send},         {"sendfile", l_sendfile},
-    {"dirty", l_dirty},     {"shutdown", l_shutdown}, {"close", l_close},
-    {"__close", l_close},   {"__gc", l_gc},           {NULL, NULL}};
+static const luaL_Reg methods[] = {{"receive", l_receive}, {"recv", l_recv},
+                                   {"send", l_send},       {"sendfile", l_sendfile},
+                                   {"dirty", l_dirty},     {"shutdown", l_shutdown},
+                                   {"close", l_close},     {"__close", l_close},
+                                   {"__gc", l_gc},         {NULL, NULL}};
 
 /***
  * @class moonlet.socket.Stream: Socket

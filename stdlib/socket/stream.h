@@ -41,6 +41,7 @@ static inline int stream_events(ssize_t word) {
 /* Forgets what the buffer holds. */
 void stream_discard(struct stream *self);
 
-int stream_receive(lua_State *L); /* receive.c: the method */
+int stream_receive(lua_State *L); /* receive.c: the methods, for a stream that is checked */
+int stream_recv(lua_State *L);
 
 #endif
