@@ -15,7 +15,7 @@
 struct io {
   ev_io watcher;
   struct link waiting; /* ring of waiters */
-  struct link fresh;   /* linked: set since the last poll */
+  struct link fresh;   /* linked: set since the last poll, or an orphan */
   struct hub *hub;
   bool owned; /* a handle of ours has it: its number is not used again behind our back */
   bool idle;  /* watches though nobody waits, and does not keep the loop alive */
@@ -28,7 +28,8 @@ struct io {
 struct io_table {
   struct io **by_fd;
   int size;
-  struct link fresh;
+  struct link fresh;   /* ring: set since the last poll */
+  struct link orphans; /* ring: no longer in the table, but with somebody in them */
   char *scratch;
   int found;
 };
@@ -126,8 +127,10 @@ void io_verify(struct hub *hub) {
 
 void io_open(struct hub *hub) {
   hub->io = calloc(1, sizeof *hub->io);
-  if (hub->io)
+  if (hub->io) {
     list_init(&hub->io->fresh);
+    list_init(&hub->io->orphans);
+  }
 }
 
 void io_close(struct hub *hub) {
@@ -138,6 +141,7 @@ void io_close(struct hub *hub) {
       set_watcher(hub->io->by_fd[fd], 0);
       free(hub->io->by_fd[fd]);
     }
+  list_each(it, &hub->io->orphans) free(container_of(it, struct io, fresh));
   free(hub->io->by_fd);
   free(hub->io->scratch);
   free(hub->io);
@@ -195,6 +199,7 @@ void io_disown(struct hub *hub, int fd) {
   notify(io, IO_CLOSED);
   if (io->entered) {
     io->orphan = true;
+    list_append(&hub->io->orphans, &io->fresh);
     hub->io->by_fd[fd] = NULL;
   }
 }
@@ -210,9 +215,10 @@ static void enter(struct io *io) {
 static void leave(struct io *io) {
   int events = wanted(io);
   io->entered--;
-  if (io->orphan && io->entered == 0)
+  if (io->orphan && io->entered == 0) {
+    list_remove(&io->fresh);
     free(io);
-  else if (!io->orphan && (io->owned || !events || events != watched(io)))
+  } else if (!io->orphan && (io->owned || !events || events != watched(io)))
     adjust(io, events);
 }
 
