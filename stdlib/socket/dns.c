@@ -2,9 +2,28 @@
 /***
  * @module moonlet.socket.dns
  * Names and addresses: LuaSocket's dns table, whose functions block only their greenlet.
- * A lookup that fails returns nil, a message in LuaSocket's words and a code, which is one of the
- * module's constants: EAI_NONAME (no such name), EAI_AGAIN (try again), EAI_SERVICE (no such
- * service), EAI_FAIL, EAI_FAMILY, EAI_SYSTEM and so on.
+ * A lookup that fails returns nil, a message in LuaSocket's words, and a code that is one of the
+ * constants EAI_*.  Addresses, and names that cannot be, are answered without waiting; an empty
+ * name, or one of more than 255 bytes, is not known.
+ * @field resolver string  who looks names up, "thread", "ares" or "block"; may be set to one of
+ *   them or to a list, {"ares", "thread"} or "ares,thread", of which the first that loads is taken;
+ *   the environment variable MOONLET_RESOLVER is such a list, and "thread" what there is without.
+ *   "thread": the C library, in at most ten threads; more lookups queue.  "ares": the library
+ *   c-ares, in the loop; an error if Moonlet was built without it.  "block": the C library, while
+ *   all greenlets stand still.  A lookup goes on with the resolver that it began with
+ * @field servers? string  whom "ares" asks, "address[:port]" with commas between; nil: the system's
+ * @field EAI_AGAIN integer  a temporary failure: no server has answered
+ * @field EAI_CANCELED integer  the lookup was given up
+ * @field EAI_FAIL integer  a failure for good
+ * @field EAI_FAMILY integer  an address of a kind that is not supported
+ * @field EAI_MEMORY integer  out of memory
+ * @field EAI_NODATA integer  the name is known, but has no address
+ * @field EAI_NONAME integer  the name is not known
+ * @field EAI_OVERFLOW integer  a name is too long
+ * @field EAI_SERVICE integer  the service is not known
+ * @field EAI_SYSTEM integer  an error of the system, which the message says
+ * Differs: resolvers | thread, dnspython, ares, block | thread, ares, block
+ * Differs: a bad resolver | ImportError at the first lookup | an error where it is set
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -14,6 +33,7 @@
 
 #include "hub.h"
 #include "lookup.h"
+#include "resolver.h"
 
 MOONLET_API int luaopen_moonlet_socket_dns(lua_State *L);
 
@@ -373,23 +393,63 @@ static const luaL_Reg functions[] = {{"getaddrinfo", l_getaddrinfo},
                                      {"toip", l_toip},
                                      {NULL, NULL}};
 
+static const struct setting {
+  const char *name;
+  void (*push)(lua_State *L);
+  void (*set)(lua_State *L, int index);
+} settings[] = {{"resolver", resolver_push, resolver_set},
+                {"servers", resolver_push_servers, resolver_set_servers},
+                {NULL, NULL, NULL}};
+
+/* The setting named at 2, or NULL. */
+static const struct setting *find_setting(lua_State *L) {
+  const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+  for (const struct setting *setting = settings; setting->name; setting++)
+    if (strcmp(name, setting->name) == 0)
+      return setting;
+  return NULL;
+}
+
+static int l_index(lua_State *L) {
+  const struct setting *setting = find_setting(L);
+  if (!setting)
+    return 0;
+  setting->push(L);
+  return 1;
+}
+
+static int l_newindex(lua_State *L) {
+  const struct setting *setting = find_setting(L);
+  lua_settop(L, 3);
+  if (setting)
+    setting->set(L, 3);
+  else
+    lua_rawset(L, 1);
+  return 0;
+}
+
+static const luaL_Reg metamethods[] = {
+    {"__index", l_index}, {"__newindex", l_newindex}, {NULL, NULL}};
+
 static const struct {
   const char *name;
   int code;
-} constants[] = {
-    {"EAI_AGAIN", EAI_AGAIN},     {"EAI_BADFLAGS", EAI_BADFLAGS}, {"EAI_CANCELED", EAI_CANCELED},
-    {"EAI_FAIL", EAI_FAIL},       {"EAI_FAMILY", EAI_FAMILY},     {"EAI_MEMORY", EAI_MEMORY},
-    {"EAI_NODATA", EAI_NODATA},   {"EAI_NONAME", EAI_NONAME},     {"EAI_OVERFLOW", EAI_OVERFLOW},
-    {"EAI_SERVICE", EAI_SERVICE}, {"EAI_SOCKTYPE", EAI_SOCKTYPE}, {"EAI_SYSTEM", EAI_SYSTEM},
-};
+} constants[] = {{"EAI_AGAIN", EAI_AGAIN},     {"EAI_CANCELED", EAI_CANCELED},
+                 {"EAI_FAIL", EAI_FAIL},       {"EAI_FAMILY", EAI_FAMILY},
+                 {"EAI_MEMORY", EAI_MEMORY},   {"EAI_NODATA", EAI_NODATA},
+                 {"EAI_NONAME", EAI_NONAME},   {"EAI_OVERFLOW", EAI_OVERFLOW},
+                 {"EAI_SERVICE", EAI_SERVICE}, {"EAI_SYSTEM", EAI_SYSTEM}};
 
 int luaopen_moonlet_socket_dns(lua_State *L) {
   luaL_requiref(L, "moonlet", luaopen_moonlet, 0);
-  lua_pop(L, 1);
+  resolver_push(L); /* chooses one now: the environment may name one that is none */
+  lua_pop(L, 2);
   luaL_newlib(L, functions);
   for (size_t i = 0; i < sizeof constants / sizeof constants[0]; i++) {
     lua_pushinteger(L, constants[i].code);
     lua_setfield(L, -2, constants[i].name);
   }
+  luaL_newlib(L, metamethods);
+  lua_setmetatable(L, -2);
   return 1;
 }

@@ -2,25 +2,17 @@
 #define _GNU_SOURCE
 #include "lookup.h"
 
-#include <errno.h>
-
 #include "hub.h"
+#include "query.h"
+#include "resolver.h"
 
 struct lookup {
-  struct question *question;
-  bool started; /* a thread has the question too */
+  struct question *question; /* NULL: given up */
 };
 
 #define LOOKUP_TYPE "moonlet.Lookup"
 
 /* ---- giving up ---- */
-
-static void let_go(struct question *question, bool started) {
-  if (started)
-    task_abandon(&question->task);
-  else
-    question_free(question);
-}
 
 /* A greenlet that is woken still has to leave the ring, which is in the question. */
 void lookup_abandon(struct lookup *lookup) {
@@ -28,24 +20,36 @@ void lookup_abandon(struct lookup *lookup) {
   lookup->question = NULL;
   if (!question)
     return;
-  if (question->waiting == 0) {
-    let_go(question, lookup->started);
-  } else {
-    question->given_up = true;
-    wait_notify_all(&question->task.wakeup.waiting);
-  }
+  question->given_up = question->awaited;
+  if (question->awaited)
+    wait_notify(&question->task.wakeup.waiting);
+  else
+    question_drop(question);
+}
+
+static struct question *question_of(struct link *ring) {
+  return container_of(ring, struct question, task.wakeup.waiting);
 }
 
 void lookup_enter(struct link *ring) {
-  container_of(ring, struct question, task.wakeup.waiting)->waiting++;
-  wakeup_enter(ring);
+  struct question *question = question_of(ring);
+  paranoid(!question->awaited);
+  question->awaited = true;
+  if (question->threaded)
+    wakeup_enter(ring);
+  else
+    query_watch(question->query);
 }
 
 void lookup_leave(struct link *ring) {
-  struct question *question = container_of(ring, struct question, task.wakeup.waiting);
-  wakeup_leave(ring);
-  if (--question->waiting == 0 && question->given_up)
-    let_go(question, true);
+  struct question *question = question_of(ring);
+  question->awaited = false;
+  if (question->threaded)
+    wakeup_leave(ring);
+  else
+    query_unwatch(question->query);
+  if (question->given_up)
+    question_drop(question);
 }
 
 static int l_close(lua_State *L) {
@@ -79,18 +83,9 @@ struct lookup *lookup_new(lua_State *L, enum question_kind kind, const char *hos
   return lookup;
 }
 
-/* A thread that cannot be had is an answer too. */
 void lookup_start(lua_State *L, struct lookup *lookup) {
-  struct question *question = lookup->question;
-  struct hub *hub = hub_of(L);
-  if (question_answer_at_once(question))
-    return;
-  int failure = task_start(&question->task, hub, async_threads(hub));
-  lookup->started = failure == 0;
-  if (failure) {
-    question->failure = failure == ENOMEM ? EAI_MEMORY : EAI_SYSTEM;
-    question->error = failure;
-  }
+  if (!question_answer_at_once(lookup->question))
+    resolver_start(L, lookup->question);
 }
 
 struct lookup *lookup_begin(lua_State *L, const char *host, const char *service, int family,
@@ -105,7 +100,12 @@ struct lookup *lookup_begin(lua_State *L, const char *host, const char *service,
 /* ---- the answer ---- */
 
 bool lookup_done(const struct lookup *lookup) {
-  return !lookup->question || !lookup->started || task_ended(&lookup->question->task);
+  const struct question *question = lookup->question;
+  if (!question)
+    return true;
+  if (question->threaded)
+    return task_ended(&question->task);
+  return !question->query || query_process(question->query);
 }
 
 struct link *lookup_ring(struct lookup *lookup) {

@@ -35,7 +35,8 @@ struct lookup *lookup_begin(lua_State *L, const char *host, const char *service,
 /* Whether the answer is there. */
 bool lookup_done(const struct lookup *lookup);
 
-/* Where to wait for it, with a wait_kind that is external, enters and leaves like this. */
+/* Where to wait for it, one greenlet at a time, with a wait_kind that is external, enters and
+ * leaves like this. */
 struct link *lookup_ring(struct lookup *lookup);
 void lookup_enter(struct link *ring);
 void lookup_leave(struct link *ring);

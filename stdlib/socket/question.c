@@ -8,8 +8,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "query.h"
+
+static void free_question(struct question *question) {
+  if (question->query)
+    query_free(question->query);
+  if (question->addresses)
+    question->free_addresses(question->addresses);
+  free(question->entry_memory);
+  free(question->host);
+  free(question->service);
+  free(question);
+}
+
 static void free_task(struct task *task) {
-  question_free(container_of(task, struct question, task));
+  free_question(container_of(task, struct question, task));
 }
 
 static void perform_task(struct task *task) {
@@ -26,19 +39,17 @@ struct question *question_new(enum question_kind kind, const char *host, const c
   question->host = host ? strdup(host) : NULL;
   question->service = service ? strdup(service) : NULL;
   if ((host && !question->host) || (service && !question->service)) {
-    question_free(question);
+    free_question(question);
     return NULL;
   }
   return question;
 }
 
-void question_free(struct question *question) {
-  if (question->addresses)
-    question->free_addresses(question->addresses);
-  free(question->entry_memory);
-  free(question->host);
-  free(question->service);
-  free(question);
+void question_drop(struct question *question) {
+  if (question->threaded)
+    task_abandon(&question->task);
+  else
+    free_question(question);
 }
 
 void question_set_address(struct question *question, const void *address, socklen_t length) {

@@ -13,6 +13,8 @@
 
 #include "task.h"
 
+struct query;
+
 #define QUESTION_NAME_MAX 255 /* bytes in a domain name */
 
 enum question_kind {
@@ -24,8 +26,10 @@ enum question_kind {
 struct question {
   struct task task;
   enum question_kind kind;
-  int waiting;   /* greenlets in its ring */
-  bool given_up; /* to be let go by the last of them */
+  bool threaded;       /* a thread has it too */
+  struct query *query; /* that is to answer it, or has */
+  bool awaited;        /* a greenlet waits in the ring */
+  bool given_up;       /* to be dropped when that greenlet leaves */
 
   /* What is asked. */
   char *host, *service;
@@ -45,7 +49,9 @@ struct question {
 
 /* A new question; NULL: out of memory. */
 struct question *question_new(enum question_kind kind, const char *host, const char *service);
-void question_free(struct question *question);
+
+/* The asker lets go of it; a thread that has it may go on. */
+void question_drop(struct question *question);
 
 /* The address that it is about. */
 void question_set_address(struct question *question, const void *address, socklen_t length);
