@@ -141,12 +141,23 @@ static void ask_addresses(struct channel *channel) {
 
 /* ---- names ---- */
 
+/* c-ares ends an IPv6 address of no particular interface with "%0". */
+static void copy_name(char name[NI_MAXHOST], const char *found) {
+  size_t length = strlen(found);
+  if (length > 2 && strcmp(found + length - 2, "%0") == 0)
+    length -= 2;
+  if (length >= NI_MAXHOST)
+    length = NI_MAXHOST - 1;
+  memcpy(name, found, length);
+  name[length] = 0;
+}
+
 static void on_name(void *argument, int status, int timeouts, char *name, char *service) {
   struct channel *channel = argument;
   struct question *question = channel->question;
   (void)timeouts;
   if (name)
-    snprintf(question->name, sizeof question->name, "%s", name);
+    copy_name(question->name, name);
   if (service)
     snprintf(question->port, sizeof question->port, "%s", service);
   finish(channel, to_eai(status));

@@ -131,17 +131,24 @@ static struct lookup *begin_entry(lua_State *L, const char *host) {
   return lookup;
 }
 
+/* Pushes a list of the other names. */
+static void push_aliases(lua_State *L, const struct hostent *entry) {
+  lua_Integer length = 0;
+  lua_newtable(L);
+  for (char **alias = entry->h_aliases; alias && *alias; alias++)
+    if (strcmp(*alias, entry->h_name) != 0) {
+      lua_pushstring(L, *alias);
+      lua_rawseti(L, -2, ++length);
+    }
+}
+
 /* Pushes a table with the fields name, alias and ip. */
 static void push_entry(lua_State *L, const struct hostent *entry) {
   char text[INET_ADDRSTRLEN];
   lua_createtable(L, 0, 3);
   lua_pushstring(L, entry->h_name);
   lua_setfield(L, -2, "name");
-  lua_newtable(L);
-  for (int i = 0; entry->h_aliases && entry->h_aliases[i]; i++) {
-    lua_pushstring(L, entry->h_aliases[i]);
-    lua_rawseti(L, -2, i + 1);
-  }
+  push_aliases(L, entry);
   lua_setfield(L, -2, "alias");
   lua_newtable(L);
   for (int i = 0; entry->h_addr_list[i]; i++) {
@@ -242,9 +249,9 @@ static bool push_hostname(lua_State *L) {
 /* The first name with a dot in it, else the canonical one. */
 static const char *qualified(const struct hostent *entry) {
   if (!strchr(entry->h_name, '.'))
-    for (int i = 0; entry->h_aliases && entry->h_aliases[i]; i++)
-      if (strchr(entry->h_aliases[i], '.'))
-        return entry->h_aliases[i];
+    for (char **alias = entry->h_aliases; alias && *alias; alias++)
+      if (strchr(*alias, '.'))
+        return *alias;
   return entry->h_name;
 }
 

@@ -84,7 +84,7 @@ struct lookup *lookup_new(lua_State *L, enum question_kind kind, const char *hos
 }
 
 void lookup_start(lua_State *L, struct lookup *lookup) {
-  if (!question_answer_at_once(lookup->question))
+  if (!question_answer_at_once(lookup->question, false))
     resolver_start(L, lookup->question);
 }
 

@@ -123,13 +123,13 @@ static bool is_number(const char *text) {
   return *text && strspn(text, "0123456789") == strlen(text);
 }
 
-bool question_answer_at_once(struct question *question) {
+bool question_answer_at_once(struct question *question, bool services) {
   const char *host = question->host, *service = question->service;
   if (host && (!*host || strlen(host) > QUESTION_NAME_MAX)) {
     question->failure = EAI_NONAME;
     return true;
   }
-  if (question->kind != ASK_ADDRESSES || (service && !is_number(service)))
+  if (question->kind != ASK_ADDRESSES || (service && !services && !is_number(service)))
     return false;
   perform_addresses(question, AI_NUMERICHOST);
   return question->failure != EAI_NONAME || !host || (question->hints.ai_flags & AI_NUMERICHOST);

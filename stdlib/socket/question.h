@@ -59,8 +59,9 @@ void question_set_address(struct question *question, const void *address, sockle
 /* Answers it with the C library's functions, however long that takes.  Any thread. */
 void question_perform(struct question *question);
 
-/* Answers what takes no time: numeric addresses, names that cannot be.  Whether it did. */
-bool question_answer_at_once(struct question *question);
+/* Answers what needs no server: numeric addresses, names that cannot be; with `services` also
+   where a service's name is to be found in the system's files.  Whether it did. */
+bool question_answer_at_once(struct question *question, bool services);
 
 /* The message for a failure, in LuaSocket's words. */
 const char *question_message(const struct question *question);

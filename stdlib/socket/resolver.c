@@ -41,12 +41,9 @@ static void start_thread(struct hub *hub, struct question *question, const struc
   }
 }
 
-/* Without a host nobody is asked: services are looked up in a file. */
 static void start_query(struct hub *hub, struct question *question, const struct query_kind *kind,
                         const char *servers) {
-  if (question->kind == ASK_ADDRESSES && !question->host)
-    question_perform(question);
-  else
+  if (!question_answer_at_once(question, true))
     question->query = query_new(hub, question, kind, servers);
 }
 
