@@ -159,7 +159,7 @@ end
 
 local nameserver = {}
 
---- Starts one for a zone: name -> list of { type =, data = }, which may have `rcode` and `truncated`
+--- Starts one for a zone: name -> list of { type =, data = } that may have `rcode` and `truncated`
 --- (over UDP), or a function(type) that returns such a list after some time; false: no answer.
 --- Returns a `<close>` variable with `address`, and the queries that came in `asked`.
 function nameserver.start(zone)

@@ -95,7 +95,7 @@ static int getaddrinfo_step(lua_State *L, bool timed_out) {
 }
 
 /***
- * dns.getaddrinfo(host [, timeout]): the addresses of a host.
+ * socket.dns.getaddrinfo(host [, timeout]): the addresses of a host.
  * @param host string  a name, or an address
  * @param timeout? number|Timeout  seconds
  * @return table[]|nil # each {family = "inet"|"inet6", addr = text}; nil: failed
@@ -183,7 +183,7 @@ static int toip_step(lua_State *L, bool timed_out) {
 }
 
 /***
- * dns.toip(host [, timeout]): the first IPv4 address of a host.
+ * socket.dns.toip(host [, timeout]): the first IPv4 address of a host.
  * @param host string  a name, or an address
  * @param timeout? number|Timeout  seconds
  * @return string|nil # the address; nil: failed
@@ -215,7 +215,7 @@ static int tohostname_step(lua_State *L, bool timed_out) {
 }
 
 /***
- * dns.tohostname(address [, timeout]): the canonical name of a host.
+ * socket.dns.tohostname(address [, timeout]): the canonical name of a host.
  * @param address string  an address, or a name
  * @param timeout? number|Timeout  seconds
  * @return string|nil # the name; nil: failed
@@ -268,7 +268,7 @@ static int getfqdn_step(lua_State *L, bool timed_out) {
 }
 
 /***
- * dns.getfqdn([host [, timeout]]): the full name of a host: the first one with a dot in it.
+ * socket.dns.getfqdn([host [, timeout]]): the full name of a host: the first one with a dot in it.
  * @param host? string  a name or an address; without one, "" or "0.0.0.0": this machine
  * @param timeout? number|Timeout  seconds
  * @return string|nil # the name; what was asked for, if nothing is known about it; nil: timed out
@@ -353,7 +353,7 @@ static int addresses_step(lua_State *L, bool timed_out) {
 }
 
 /***
- * dns.getnameinfo(host [, service [, timeout]]): the names of a host's addresses, and of a service.
+ * socket.dns.getnameinfo(host [, service [, timeout]]): names of addresses and service.
  * An address without a name stands for itself.
  * @param host string|nil  a name or an address
  * @param service? string|number  a name or a port of TCP; needed if there is no host
@@ -384,7 +384,7 @@ static int l_getnameinfo(lua_State *L) {
 /* ---- the module ---- */
 
 /***
- * dns.gethostname(): the name of this machine.
+ * socket.dns.gethostname(): the name of this machine.
  * @return string
  * Source: LuaSocket's socket.dns.gethostname.
  */

@@ -60,11 +60,11 @@ static const struct resolver resolvers[] = {{"thread", NULL, start_thread},
 
 /* ---- choosing ---- */
 
-static const struct resolver *find(lua_State *L, const char *name) {
+static const struct resolver *find(lua_State *L, const char *setting, const char *name) {
   for (const struct resolver *resolver = resolvers; resolver->name; resolver++)
     if (strcmp(name, resolver->name) == 0)
       return resolver;
-  luaL_error(L, "unknown resolver '%s': there are 'thread', 'ares' and 'block'", name);
+  luaL_error(L, "%s: unknown resolver '%s': there are 'thread', 'ares' and 'block'", setting, name);
   return NULL;
 }
 
@@ -96,29 +96,36 @@ static bool load(lua_State *L, const struct resolver *resolver, const struct que
   return true;
 }
 
-/* Chooses from the list of names on top of the stack (popped). */
-static void choose(lua_State *L, struct resolving *resolving) {
-  int list = lua_gettop(L);
-  lua_Integer count = luaL_len(L, list);
+/* Raises an error unless the list on top of the stack is one of known resolvers. */
+static void check_names(lua_State *L, const char *setting) {
+  lua_Integer count = luaL_len(L, -1);
+  if (count <= 0)
+    luaL_error(L, "%s: no resolver is named: there are 'thread', 'ares' and 'block'", setting);
   for (lua_Integer i = 1; i <= count; i++) {
-    if (lua_geti(L, list, i) != LUA_TSTRING)
-      luaL_error(L, "the name of a resolver is a string, not a %s value", luaL_typename(L, -1));
-    find(L, lua_tostring(L, -1));
+    if (lua_geti(L, -1, i) != LUA_TSTRING)
+      luaL_error(L, "%s: a name is expected, not a %s value", setting, luaL_typename(L, -1));
+    find(L, setting, lua_tostring(L, -1));
     lua_pop(L, 1);
   }
-  if (count <= 0)
-    luaL_error(L, "no resolver is named: there are 'thread', 'ares' and 'block'");
-  for (lua_Integer i = 1; i <= count; i++) {
+}
+
+/* Chooses from the list of names on top of the stack (popped). */
+static void choose(lua_State *L, const char *setting, struct resolving *resolving) {
+  int list = lua_gettop(L);
+  check_names(L, setting);
+  for (lua_Integer i = 1; lua_geti(L, list, i) != LUA_TNIL; i++) {
     const struct query_kind *kind;
-    lua_geti(L, list, i);
-    const struct resolver *resolver = find(L, lua_tostring(L, -1));
+    const struct resolver *resolver = find(L, setting, lua_tostring(L, -1));
     if (load(L, resolver, &kind)) {
       *resolving = (struct resolving){.resolver = resolver, .query_kind = kind};
       lua_settop(L, list - 1);
       return;
     }
+    lua_replace(L, list + 1);
+    lua_settop(L, list + 1);
   }
-  lua_error(L);
+  lua_pop(L, 1);
+  luaL_error(L, "%s: %s", setting, luaL_tolstring(L, list + 1, NULL));
 }
 
 /* Pushes the state's choice, made by the environment at first. */
@@ -131,7 +138,7 @@ static struct resolving *push_choice(lua_State *L) {
   struct resolving *resolving = lua_newuserdatauv(L, sizeof *resolving, 1);
   const char *names = getenv(VARIABLE);
   push_names(L, names && *names ? names : "thread");
-  choose(L, resolving);
+  choose(L, VARIABLE, resolving);
   lua_pushvalue(L, -1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
   return resolving;
@@ -160,9 +167,9 @@ void resolver_set(lua_State *L, int index) {
   else if (lua_istable(L, index))
     lua_pushvalue(L, index);
   else
-    luaL_error(L, "a resolver is set by its name or a list of names, not a %s value",
+    luaL_error(L, "dns.resolver: a name or a list of names is expected, not a %s value",
                luaL_typename(L, index));
-  choose(L, choice);
+  choose(L, "dns.resolver", choice);
   lua_pop(L, 1);
 }
 
@@ -177,12 +184,12 @@ void resolver_set_servers(lua_State *L, int index) {
   const struct resolving *choice = push_choice(L);
   const char *servers = lua_type(L, index) == LUA_TSTRING ? lua_tostring(L, index) : NULL;
   if (!servers && !lua_isnil(L, index))
-    luaL_error(L, "servers are set by a string, not a %s value", luaL_typename(L, index));
+    luaL_error(L, "dns.servers: a string is expected, not a %s value", luaL_typename(L, index));
   if (servers && !choice->query_kind)
-    luaL_error(L, "the resolver '%s' asks the system's servers; choose 'ares' to set others",
+    luaL_error(L, "dns.servers: the resolver '%s' asks the system's; choose 'ares' to set others",
                choice->resolver->name);
   if (servers && !choice->query_kind->are_servers(servers))
-    luaL_error(L, "no list of servers: '%s'", servers);
+    luaL_error(L, "dns.servers: no list of addresses: '%s'", servers);
   lua_pushvalue(L, index);
   lua_setiuservalue(L, -2, UV_SERVERS);
   lua_pop(L, 1);
