@@ -267,13 +267,15 @@ static void *open_channel(struct question *question, const char *servers) {
   return channel;
 }
 
+/* (The library's own macros for this shift a bit into the sign.) */
 static int list_descriptors(void *argument, struct pollfd descriptors[QUERY_DESCRIPTORS]) {
   const struct channel *channel = argument;
   ares_socket_t sockets[ARES_GETSOCK_MAXNUM];
-  int bits = ares_getsock(channel->ares, sockets, ARES_GETSOCK_MAXNUM), number = 0;
+  unsigned bits = (unsigned)ares_getsock(channel->ares, sockets, ARES_GETSOCK_MAXNUM);
+  int number = 0;
   for (int i = 0; i < ARES_GETSOCK_MAXNUM; i++) {
-    int events = (ARES_GETSOCK_READABLE(bits, i) ? POLLIN : 0) |
-                 (ARES_GETSOCK_WRITABLE(bits, i) ? POLLOUT : 0);
+    int events =
+        (bits >> i & 1 ? POLLIN : 0) | (bits >> (i + ARES_GETSOCK_MAXNUM) & 1 ? POLLOUT : 0);
     if (events)
       descriptors[number++] = (struct pollfd){.fd = sockets[i], .events = (short)events};
   }
@@ -310,6 +312,8 @@ static bool are_servers(const char *servers) {
   ares_destroy(channel.ares);
   return true;
 }
+
+_Static_assert(QUERY_DESCRIPTORS >= ARES_GETSOCK_MAXNUM, "room for all descriptors");
 
 static const struct query_kind query_kind = {.open = open_channel,
                                              .process = process,
