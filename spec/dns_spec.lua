@@ -1,6 +1,7 @@
 local moonlet = require "moonlet"
 local dns = require "moonlet.socket.dns"
 local event = require "moonlet.event"
+local moonlet_socket = require "moonlet.socket"
 local nameserver = require "support.nameserver"
 local socket = require "socket"
 local support = require "support"
@@ -489,6 +490,19 @@ describe("moonlet.socket.dns", function()
       dns.resolver = "thread"
       gate:set()
       assert.equal("192.0.2.1", (greenlet:get()))
+    end)
+
+    it("has connect use it too", function()
+      local server <close> = serve { ["here.test"] = records { A = "127.0.0.1" } }
+      local listener = assert(moonlet_socket.bind("127.0.0.1", 0))
+      local _, port = listener:getsockname()
+      local client = assert(moonlet_socket.connect("here.test", port))
+      assert.equal("127.0.0.1", (client:getpeername()))
+      client:close()
+      listener:close()
+      local _, message = moonlet_socket.connect("missing.test", port)
+      assert.equal(NOT_KNOWN, message)
+      assert.equal("here.test A", server.asked[1])
     end)
 
     it("says when nobody listens at the server's port", function()
