@@ -22,7 +22,7 @@ INSTALL = install
 # ---- Packages of Debian and its kin ------------------------------------------------------------
 
 BUILD_PACKAGES = gcc libc6-dev make pkg-config liblua5.4-dev lua5.4 libev-dev libreadline-dev \
-  libc-ares-dev libssl-dev
+  libc-ares-dev libssl-dev zlib1g-dev
 TEST_PACKAGES  = lua-busted lua-lpeg lua-socket lua-sec openssl curl
 LINT_PACKAGES  = clang clang-format clang-tidy lua-check
 OTHER_PACKAGES = valgrind luarocks
@@ -55,9 +55,10 @@ EV_LIBS   = $(if $(LIBEV_LIBDIR),-L$(LIBEV_LIBDIR)) -lev
 
 # stdlib/NAME/*.c become moonlet.NAME.core, where pkg-config finds the NAME_library.
 # vm/modules.c has the list for the message of a build without one.
-EXTENSIONS   = ares ssl
+EXTENSIONS   = ares ssl zlib
 ares_library = libcares
 ssl_library  = openssl >= 3
+zlib_library = zlib
 
 about_library    = $(shell $(PKG_CONFIG) $(1) '$($(2)_library)' 2>/dev/null)
 EXTENSIONS_BUILT := $(foreach name,$(EXTENSIONS),\

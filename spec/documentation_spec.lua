@@ -9,9 +9,8 @@ local model = require "doc.model"
 
 local moonlet = require "moonlet"
 
--- Halves of other modules.
-local INTERNAL = { ["moonlet.testing.core"] = true, ["moonlet.socket.core"] = true, ["moonlet.group_map"] = true,
-                   ["moonlet.nursery"] = true }
+-- Halves of other modules; so is every module named `core`.
+local INTERNAL = { ["moonlet.group_map"] = true, ["moonlet.nursery"] = true }
 
 -- Objects of the classes that cannot be called without arguments or are no field of a module;
 -- and the class, where it is not the object's own.
@@ -45,6 +44,12 @@ local SAMPLES = {
   end,
   ["moonlet.pool.Pool"] = function()
     return require("moonlet.pool").Pool(1)
+  end,
+  ["moonlet.zlib.Deflater"] = function()
+    return require("moonlet.zlib").deflate()
+  end,
+  ["moonlet.zlib.Inflater"] = function()
+    return require("moonlet.zlib").inflate()
   end,
 }
 
@@ -173,7 +178,7 @@ describe("the documentation in the sources", function()
 
   it("covers all modules", function()
     for name in pairs(live_modules()) do
-      assert.truthy(documentation.modules[name] or INTERNAL[name],
+      assert.truthy(documentation.modules[name] or INTERNAL[name] or name:match("%.core$"),
                     "undocumented module: " .. name)
     end
     for name in pairs(documentation.modules) do
