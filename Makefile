@@ -22,7 +22,7 @@ INSTALL = install
 # ---- Packages of Debian and its kin ------------------------------------------------------------
 
 BUILD_PACKAGES = gcc libc6-dev make pkg-config liblua5.4-dev lua5.4 libev-dev libreadline-dev \
-  libc-ares-dev libssl-dev zlib1g-dev
+  libc-ares-dev libssl-dev node-llhttp zlib1g-dev
 TEST_PACKAGES  = lua-busted lua-lpeg lua-socket lua-sec openssl curl
 LINT_PACKAGES  = clang clang-format clang-tidy lua-check
 OTHER_PACKAGES = valgrind luarocks
@@ -55,15 +55,24 @@ EV_LIBS   = $(if $(LIBEV_LIBDIR),-L$(LIBEV_LIBDIR)) -lev
 
 # stdlib/NAME/*.c become moonlet.NAME.core, where pkg-config finds the NAME_library.
 # vm/modules.c has the list for the message of a build without one.
-EXTENSIONS   = ares ssl zlib
+EXTENSIONS   = ares llhttp ssl zlib
 ares_library = libcares
 ssl_library  = openssl >= 3
 zlib_library = zlib
 
+# llhttp comes from Debian's node-llhttp as sources, which become part of the module; elsewhere as
+# a library.
+llhttp_library = libllhttp
+LLHTTP_SOURCES := $(wildcard $(addprefix /usr/share/llhttp/,api.c http.c llhttp.c))
+LLHTTP_INCDIR   = /usr/share/include/llhttp
+llhttp_sources  = $(LLHTTP_SOURCES)
+llhttp_cflags   = -I$(LLHTTP_INCDIR) -DLLHTTP_STRICT_MODE=1
+
 about_library    = $(shell $(PKG_CONFIG) $(1) '$($(2)_library)' 2>/dev/null)
 EXTENSIONS_BUILT := $(foreach name,$(EXTENSIONS),\
-  $(if $(call about_library,--modversion,$(name)),$(name)))
-EXTENSION_CFLAGS := $(foreach name,$(EXTENSIONS_BUILT),$(call about_library,--cflags,$(name)))
+  $(if $($(name)_sources)$(call about_library,--modversion,$(name)),$(name)))
+EXTENSION_CFLAGS := $(foreach name,$(EXTENSIONS_BUILT),\
+  $(if $($(name)_sources),$($(name)_cflags),$(call about_library,--cflags,$(name))))
 
 # ---- Flags -------------------------------------------------------------------------------------
 
@@ -91,6 +100,7 @@ C_FILES         := $(wildcard $(patsubst %,%/*.[ch],vm vm/* stdlib stdlib/* test
 object = $(1:%=$(BUILD)/obj/%.o)
 LIBRARY_OBJECTS := $(call object,$(LIBRARY_SOURCES))
 PROGRAM_OBJECTS := $(call object,$(PROGRAM_SOURCES))
+library_objects = $(patsubst /%,$(BUILD)/obj/%.o,$($(1)_sources))
 EXTENSION_OBJECTS := $(call object,$(call extension_sources,$(EXTENSIONS_BUILT)))
 TEST_SUPPORT    := $(call object,$(filter tests/support_%,$(TEST_SOURCES)))
 TEST_PROGRAMS   := $(patsubst %.c,$(BUILD)/%,$(filter-out tests/support_%,$(TEST_SOURCES)))
@@ -140,9 +150,15 @@ $(BUILD)/lua/moonlet.so: $(LIBRARY_OBJECTS)
 
 .SECONDEXPANSION:
 $(EXTENSION_FILES): $(BUILD)/lua/moonlet/%/core.so: \
-  $$(call object,$$(call extension_sources,$$*))
+  $$(call object,$$(call extension_sources,$$*)) $$(call library_objects,$$*)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $(LIBFLAG) -Wl,-z,nodelete -o $@ $^ $(call about_library,--libs,$*)
+	$(CC) $(LDFLAGS) $(LIBFLAG) -Wl,-z,nodelete -o $@ $^ \
+	  $(if $($*_sources),,$(call about_library,--libs,$*))
+
+# A library's sources, as they are.
+$(BUILD)/obj/usr/%.o: /usr/% $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -w -c -o $@ $<
 
 # Links, so that an edited module is in use at once.
 $(BUILD)/lua/moonlet/%.lua: stdlib/%.lua

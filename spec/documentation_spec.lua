@@ -37,6 +37,9 @@ local SAMPLES = {
     local RLock = require("moonlet.lock").RLock
     return RLock(), RLock.super
   end,
+  ["moonlet.llhttp.Parser"] = function()
+    return require("moonlet.llhttp").new("request")
+  end,
   ["moonlet.pool.Nursery"] = function()
     return require("moonlet.pool").nursery(function(nursery)
       return nursery

@@ -26,6 +26,7 @@ const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
                                     {NULL, NULL}};
 
 const struct extension moonlet_extensions[] = {{"moonlet.ares.core", "c-ares", "libc-ares-dev"},
+                                               {"moonlet.llhttp.core", "llhttp", "node-llhttp"},
                                                {"moonlet.ssl.core", "OpenSSL 3", "libssl-dev"},
                                                {"moonlet.zlib.core", "zlib", "zlib1g-dev"},
                                                {"moonlet.zmq.core", "ZeroMQ", "libzmq3-dev"},
