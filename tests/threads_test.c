@@ -158,6 +158,55 @@ static void closing_waits(void) {
   check(pthread_join(opener, NULL) == 0);
 }
 
+/* Closes a pool that is at work on loose jobs; the last thread frees it. */
+static void closing_leaves_loose_jobs(void) {
+  struct threads *threads = threads_new(3, FOREVER);
+  int before = threads_alive();
+  reset(true);
+  for (int i = 0; i < JOBS; i++)
+    tasks[i].job.loose = true;
+  submit(threads, 0, JOBS);
+  while (atomic_load(&at_work) < 3)
+    usleep(100);
+  threads_close(threads);
+  check(atomic_load(&begun) == 3 && atomic_load(&at_work) == 3);
+  atomic_store(&gate, false);
+  while (threads_alive() > before)
+    usleep(1000);
+  check(atomic_load(&begun) == 3 && atomic_load(&at_work) == 0);
+}
+
+static atomic_bool second_gate;
+
+static void work_longer(struct job *job) {
+  while (atomic_load(&second_gate))
+    usleep(100);
+  atomic_store(&container_of(job, struct task, job)->ended, true);
+}
+
+/* A loose job does not keep the owner from waiting for the others, nor idle threads from leaving.
+ */
+static void closing_waits_for_the_others(void) {
+  struct threads *threads = threads_new(3, FOREVER);
+  int before = threads_alive();
+  pthread_t opener;
+  reset(true);
+  atomic_store(&second_gate, true);
+  submit(threads, 0, 2);
+  tasks[2].job.work = work_longer;
+  tasks[2].job.loose = true;
+  check(threads_do(threads, &tasks[2].job) == 0);
+  while (atomic_load(&at_work) < 2)
+    usleep(100);
+  check(pthread_create(&opener, NULL, open_gate, NULL) == 0);
+  threads_close(threads);
+  check(atomic_load(&tasks[0].ended) && atomic_load(&tasks[1].ended));
+  check(pthread_join(opener, NULL) == 0);
+  atomic_store(&second_gate, false);
+  while (threads_alive() > before)
+    usleep(1000);
+}
+
 int main(void) {
   limit_time(60);
   unused_pools_have_no_thread();
@@ -166,5 +215,7 @@ int main(void) {
   starts_few();
   idle_threads_leave();
   closing_waits();
+  closing_leaves_loose_jobs();
+  closing_waits_for_the_others();
   return 0;
 }

@@ -30,7 +30,7 @@ struct wakeup {
 /* Costs nothing until the first wake-up is made. */
 void async_open(struct hub *hub);
 
-/* Late senders find nobody there; threads of the hub's pool are joined. */
+/* Late senders find nobody there; tasks at work are left to their threads. */
 void async_close(struct hub *hub);
 
 /* Around a fork no thread holds the lock (fork.c). */

@@ -13,13 +13,15 @@
 struct threads {
   pthread_mutex_t lock;
   pthread_cond_t wanted; /* a job has come, or the end */
-  pthread_cond_t left;   /* the last thread has left */
+  pthread_cond_t left;   /* no thread is there that the owner would wait for */
   struct link jobs;      /* not begun */
   int max, count, idle;
+  int loose;       /* threads at work on what owns its memory */
   double patience; /* seconds */
   int queued;      /* in `jobs` */
   bool closing;
-  bool departed; /* `leaver` has left and is not joined yet */
+  bool abandoned; /* the owner has gone: the last thread frees this */
+  bool departed;  /* `leaver` has left and is not joined yet */
   pthread_t leaver;
   pid_t process; /* that the threads are in */
 };
@@ -52,17 +54,29 @@ static struct job *next_job(struct threads *threads) {
   return job;
 }
 
+static void dispose(struct threads *threads) {
+  pthread_cond_destroy(&threads->left);
+  pthread_cond_destroy(&threads->wanted);
+  pthread_mutex_destroy(&threads->lock);
+  free(threads);
+}
+
 /* Each thread that leaves joins the one before it, so that only the last is left to join. */
 static void leave(struct threads *threads) {
   bool departed = threads->departed;
   pthread_t before = threads->leaver;
   threads->departed = true;
   threads->leaver = pthread_self();
-  if (--threads->count == 0)
+  bool last = --threads->count == 0 && threads->abandoned;
+  if (threads->count == threads->loose)
     pthread_cond_signal(&threads->left);
   pthread_mutex_unlock(&threads->lock);
   if (departed)
     pthread_join(before, NULL);
+  if (last) {
+    pthread_detach(pthread_self());
+    dispose(threads);
+  }
 }
 
 static void *run(void *argument) {
@@ -70,9 +84,12 @@ static void *run(void *argument) {
   struct job *job;
   pthread_mutex_lock(&threads->lock);
   while ((job = next_job(threads))) {
+    bool loose = job->loose;
+    threads->loose += loose;
     pthread_mutex_unlock(&threads->lock);
     job->work(job);
     pthread_mutex_lock(&threads->lock);
+    threads->loose -= loose;
   }
   leave(threads);
   return NULL;
@@ -152,13 +169,15 @@ void threads_close(struct threads *threads) {
   threads->closing = true;
   forget_jobs(threads);
   pthread_cond_broadcast(&threads->wanted);
-  while (threads->count > 0)
+  while (threads->count > threads->loose)
     pthread_cond_wait(&threads->left, &threads->lock);
+  bool departed = threads->departed, abandoned = threads->count > 0;
+  pthread_t leaver = threads->leaver;
+  threads->departed = false;
+  threads->abandoned = abandoned;
   pthread_mutex_unlock(&threads->lock);
-  if (threads->departed)
-    pthread_join(threads->leaver, NULL);
-  pthread_cond_destroy(&threads->left);
-  pthread_cond_destroy(&threads->wanted);
-  pthread_mutex_destroy(&threads->lock);
-  free(threads);
+  if (departed)
+    pthread_join(leaver, NULL);
+  if (!abandoned)
+    dispose(threads);
 }

@@ -7,6 +7,8 @@
 #ifndef MOONLET_THREADS_H
 #define MOONLET_THREADS_H
 
+#include <stdbool.h>
+
 #include "list.h"
 
 /* Something to do; it must stay until `work` has ended, and may be gone afterwards. */
@@ -14,6 +16,7 @@ struct job {
   struct link link;
   void (*work)(struct job *self);
   void (*forget)(struct job *self); /* the pool closes before its turn came; may be NULL */
+  bool loose;                       /* owns its memory: nobody need wait for it */
 };
 
 struct threads;
@@ -25,7 +28,10 @@ struct threads *threads_new(int max, double patience);
 /* Has a thread do the job; 0, or an errno when there is no thread and none can be made. */
 int threads_do(struct threads *threads, struct job *job);
 
-/* Has the jobs not begun forgotten, waits for the others, joins all threads and frees the pool. */
+/*
+ * Has the jobs not begun forgotten, waits for the others and joins the threads.  Loose jobs are
+ * not waited for: their threads go on without an owner, and the last frees the pool.
+ */
 void threads_close(struct threads *threads);
 
 #endif
