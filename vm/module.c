@@ -45,7 +45,6 @@
 #include "hub.h"
 #include "modules.h"
 #include "report.h"
-#include "searcher.h"
 #include "signals.h"
 #include "timeout.h"
 #include "waits.h"
@@ -55,12 +54,6 @@
 #define MOONLET_VERSION "scm"
 #endif
 
-static void preload(lua_State *L) {
-  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
-  luaL_setfuncs(L, moonlet_modules, 0);
-  lua_pop(L, 1);
-}
-
 static void set_class(lua_State *L, const struct class_kind *kind) {
   class_push(L, kind);
   lua_setfield(L, -2, kind->name);
@@ -69,8 +62,7 @@ static void set_class(lua_State *L, const struct class_kind *kind) {
 int luaopen_moonlet(lua_State *L) {
   luaL_checkversion(L);
   hub_open(L, NULL);
-  preload(L);
-  searcher_install(L);
+  modules_install(L);
   lua_createtable(L, 0, 32);
   luaL_setfuncs(L, control_functions, 0);
   luaL_setfuncs(L, greenlet_functions, 0);

@@ -3,6 +3,7 @@
 
 #include "class.h"
 #include "moonlet.h"
+#include "searcher.h"
 
 MOONLET_API int luaopen_moonlet_event(lua_State *L);
 MOONLET_API int luaopen_moonlet_select(lua_State *L);
@@ -12,6 +13,8 @@ MOONLET_API int luaopen_moonlet_queue(lua_State *L);
 MOONLET_API int luaopen_moonlet_socket_dns(lua_State *L);
 MOONLET_API int luaopen_moonlet_socket_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_testing_core(lua_State *L);
+MOONLET_API int luaopen_moonlet_threadpool_core(lua_State *L);
+MOONLET_API int luaopen_moonlet_workers_core(lua_State *L);
 
 const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
                                     {"moonlet.class", luaopen_moonlet_class},
@@ -23,6 +26,8 @@ const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
                                     {"moonlet.socket.dns", luaopen_moonlet_socket_dns},
                                     {"moonlet.socket.core", luaopen_moonlet_socket_core},
                                     {"moonlet.testing.core", luaopen_moonlet_testing_core},
+                                    {"moonlet.threadpool.core", luaopen_moonlet_threadpool_core},
+                                    {"moonlet.workers.core", luaopen_moonlet_workers_core},
                                     {NULL, NULL}};
 
 const struct extension moonlet_extensions[] = {{"moonlet.ares.core", "c-ares", "libc-ares-dev"},
@@ -31,3 +36,14 @@ const struct extension moonlet_extensions[] = {{"moonlet.ares.core", "c-ares", "
                                                {"moonlet.zlib.core", "zlib", "zlib1g-dev"},
                                                {"moonlet.zmq.core", "ZeroMQ", "libzmq3-dev"},
                                                {NULL, NULL, NULL}};
+
+void modules_install(lua_State *L) {
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+  bool known = lua_getfield(L, -1, moonlet_modules[0].name) == LUA_TFUNCTION &&
+               lua_tocfunction(L, -1) == moonlet_modules[0].func;
+  lua_pop(L, 1);
+  luaL_setfuncs(L, moonlet_modules, 0);
+  lua_pop(L, 1);
+  if (!known)
+    searcher_install(L);
+}

@@ -14,4 +14,7 @@ struct extension {
 
 extern const struct extension moonlet_extensions[];
 
+/* Lets a state `require` all of Moonlet's modules; a second time changes nothing. */
+void modules_install(lua_State *L);
+
 #endif

@@ -36,6 +36,13 @@ int task_start(struct task *task, struct hub *hub, struct threads *threads) {
   return failure;
 }
 
+bool task_cancel(struct task *task, struct threads *threads) {
+  bool cancelled = threads_cancel(threads, &task->job);
+  if (cancelled)
+    let_go(task);
+  return cancelled;
+}
+
 void task_abandon(struct task *task) {
   wakeup_drop(&task->wakeup);
   let_go(task);

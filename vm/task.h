@@ -43,6 +43,9 @@ int task_start(struct task *task, struct hub *hub, struct threads *threads);
 /* Whether the work has ended: its results may be read. */
 static inline bool task_ended(const struct task *task) { return atomic_load(&task->wakeup.sent); }
 
+/* Takes back work that has not begun, which will not be done; returns whether it could. */
+bool task_cancel(struct task *task, struct threads *threads);
+
 /* The greenlet's side lets go, once, whether the work has ended or not. */
 void task_abandon(struct task *task);
 

@@ -16,6 +16,7 @@ struct threads {
   pthread_cond_t left;   /* no thread is there that the owner would wait for */
   struct link jobs;      /* not begun */
   int max, count, idle;
+  int surplus;     /* threads that are to leave */
   int loose;       /* threads at work on what owns its memory */
   double patience; /* seconds */
   int queued;      /* in `jobs` */
@@ -37,16 +38,22 @@ static struct timespec time_in(double seconds) {
   return ts;
 }
 
+/* Whether the calling thread is one too many: none leaves work behind that it may do. */
+static bool leaves(const struct threads *threads) {
+  bool spare = list_empty(&threads->jobs) || threads->count > threads->max;
+  return threads->closing || (threads->surplus > 0 && spare);
+}
+
 /* Waits for a job; NULL: there was none for so long, or there will be none. */
 static struct job *next_job(struct threads *threads) {
   struct timespec limit = time_in(threads->patience);
   int status = 0;
-  while (list_empty(&threads->jobs) && !threads->closing && status == 0) {
+  while (list_empty(&threads->jobs) && !leaves(threads) && status == 0) {
     threads->idle++;
     status = pthread_cond_timedwait(&threads->wanted, &threads->lock, &limit);
     threads->idle--;
   }
-  if (list_empty(&threads->jobs))
+  if (list_empty(&threads->jobs) || leaves(threads))
     return NULL;
   struct job *job = container_of(threads->jobs.next, struct job, link);
   list_remove(&job->link);
@@ -68,6 +75,9 @@ static void leave(struct threads *threads) {
   threads->departed = true;
   threads->leaver = pthread_self();
   bool last = --threads->count == 0 && threads->abandoned;
+  if (threads->surplus > 0)
+    threads->surplus--;
+  pthread_cond_signal(&threads->wanted); /* it may have been woken in another's place */
   if (threads->count == threads->loose)
     pthread_cond_signal(&threads->left);
   pthread_mutex_unlock(&threads->lock);
@@ -150,6 +160,55 @@ int threads_do(struct threads *threads, struct job *job) {
     failure = 0;
     pthread_cond_signal(&threads->wanted);
   }
+  pthread_mutex_unlock(&threads->lock);
+  return failure;
+}
+
+bool threads_cancel(struct threads *threads, struct job *job) {
+  check_process(threads);
+  pthread_mutex_lock(&threads->lock);
+  bool queued = list_linked(&job->link);
+  if (queued) {
+    list_remove(&job->link);
+    threads->queued--;
+  }
+  pthread_mutex_unlock(&threads->lock);
+  return queued;
+}
+
+int threads_count(struct threads *threads) {
+  check_process(threads);
+  pthread_mutex_lock(&threads->lock);
+  int count = threads->count;
+  pthread_mutex_unlock(&threads->lock);
+  return count;
+}
+
+/* Starts threads, or has some leave, until there are so many. */
+static int adjust(struct threads *threads, int count) {
+  int failure = 0;
+  threads->surplus = threads->count > count ? threads->count - count : 0;
+  while (threads->count < count && !failure)
+    failure = start_thread(threads);
+  pthread_cond_broadcast(&threads->wanted);
+  return failure;
+}
+
+void threads_limit(struct threads *threads, int max) {
+  check_process(threads);
+  pthread_mutex_lock(&threads->lock);
+  int wanted = threads->count + threads->queued - threads->idle;
+  threads->max = max;
+  if (wanted < threads->count)
+    wanted = threads->count;
+  adjust(threads, wanted < max ? wanted : max);
+  pthread_mutex_unlock(&threads->lock);
+}
+
+int threads_resize(struct threads *threads, int count) {
+  check_process(threads);
+  pthread_mutex_lock(&threads->lock);
+  int failure = adjust(threads, count < threads->max ? count : threads->max);
   pthread_mutex_unlock(&threads->lock);
   return failure;
 }

@@ -28,6 +28,16 @@ struct threads *threads_new(int max, double patience);
 /* Has a thread do the job; 0, or an errno when there is no thread and none can be made. */
 int threads_do(struct threads *threads, struct job *job);
 
+/* Takes back a job that has not begun; returns whether it could. */
+bool threads_cancel(struct threads *threads, struct job *job);
+
+/* At most so many threads from now on; what is too many leaves after its job. */
+void threads_limit(struct threads *threads, int max);
+
+/* How many threads there are; or have that many at once, idle ones leave.  0, or an errno. */
+int threads_count(struct threads *threads);
+int threads_resize(struct threads *threads, int count);
+
 /*
  * Has the jobs not begun forgotten, waits for the others and joins the threads.  Loose jobs are
  * not waited for: their threads go on without an owner, and the last frees the pool.
