@@ -9,6 +9,7 @@ MOONLET_API int luaopen_moonlet_event(lua_State *L);
 MOONLET_API int luaopen_moonlet_select(lua_State *L);
 MOONLET_API int luaopen_moonlet_local(lua_State *L);
 MOONLET_API int luaopen_moonlet_lock(lua_State *L);
+MOONLET_API int luaopen_moonlet_processpool_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_queue(lua_State *L);
 MOONLET_API int luaopen_moonlet_socket_dns(lua_State *L);
 MOONLET_API int luaopen_moonlet_socket_core(lua_State *L);
@@ -22,6 +23,7 @@ const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
                                     {"moonlet.select", luaopen_moonlet_select},
                                     {"moonlet.local", luaopen_moonlet_local},
                                     {"moonlet.lock", luaopen_moonlet_lock},
+                                    {"moonlet.processpool.core", luaopen_moonlet_processpool_core},
                                     {"moonlet.queue", luaopen_moonlet_queue},
                                     {"moonlet.socket.dns", luaopen_moonlet_socket_dns},
                                     {"moonlet.socket.core", luaopen_moonlet_socket_core},

@@ -1,0 +1,180 @@
+--- Lua functions in other processes, which compute at the same time and fail by themselves.
+--
+-- A worker is a new process of the interpreter that runs this program, started when it is needed,
+-- without the environment variables of Lua and with standard input from /dev/null; standard output
+-- and error are the program's own. `require` finds the same modules as here. Where the program is
+-- neither the command moonlet nor a lua (a host with Lua embedded), a worker is a fork of it
+-- instead: a copy of the Lua state as it is, with all descriptors open.
+--
+-- A worker that ends, by whatever cause, gives the caller whose task it had an error, such as
+-- "worker 4711 was killed by signal 9 (Killed)", and is replaced. A worker is ended by a kill of
+-- the greenlet that waits for its task, and with the program, whatever it does.
+-- In the child of a fork the workers are the parent's, and the pool has none.
+-- Differs: not in gevent, see Python's multiprocessing.pool | there
+
+local Workers = require("moonlet.workers").Workers
+local core = require "moonlet.processpool.core"
+local workers_core = require "moonlet.workers.core"
+local event = require "moonlet.event"
+
+local ENDING = 1 -- seconds a worker may take to end once it has closed its socket
+
+--- A pool of processes.
+---@class moonlet.processpool.Pool: moonlet.workers.Workers
+---@overload fun(maxsize: integer): moonlet.processpool.Pool
+local Pool = Workers:extend("Pool")
+
+--- A pool of at most `maxsize` processes; none is started yet.
+---@param maxsize integer
+function Pool:new(maxsize)
+  Pool.super.new(self, maxsize)
+  self:_forked()
+end
+
+function Pool:_forked()
+  self._idle = {} -- workers, used last at the end
+  self._busy = {} -- those at work, as keys
+  self._queue = {} -- tasks without a worker
+end
+
+-- ---- workers ----
+
+-- The command that runs a worker; nil where this program is no interpreter.
+local function command()
+  local program = core.program()
+  local name = program:match("[^/]*$")
+  if not (name:match("^lua[%d.-]*$") or name:match("^moonlet")) then
+    return nil
+  end
+  local code = "package.path, package.cpath = %q, %q require 'moonlet' " ..
+               "require('moonlet.processpool.core').serve(%d)"
+  return { program, "-E", "-e", code:format(package.path, package.cpath, workers_core.getpid()) }
+end
+
+function Pool:_size()
+  local count = #self._idle
+  for _ in pairs(self._busy) do
+    count = count + 1
+  end
+  return count
+end
+
+-- An idle worker, or a new one, or nil if all are busy.
+function Pool:_find()
+  while #self._idle > 0 do
+    local worker = table.remove(self._idle)
+    if not worker:ended() then
+      return worker
+    end
+    worker:close()
+  end
+  return self:_size() < self._maxsize and core.start(command()) or nil
+end
+
+function Pool:_give(worker, task)
+  self._busy[worker] = true
+  task.worker = worker
+  worker:send(task.request)
+end
+
+-- Gives tasks of the queue to workers that are free. Where none can be started, the first task has
+-- the error.
+function Pool:_advance()
+  while self._queue[1] do
+    local ok, worker = pcall(self._find, self)
+    if ok and not worker then
+      return
+    end
+    local task = table.remove(self._queue, 1)
+    if ok then
+      self:_give(worker, task)
+    else
+      task.failure = worker
+    end
+    task.given:set()
+  end
+end
+
+-- A worker has done its task, or (if it has ended) is no more.
+function Pool:_let_go(worker, ended)
+  self._busy[worker] = nil
+  if not ended and self:_size() < self._maxsize then
+    table.insert(self._idle, worker)
+  else
+    worker:close()
+  end
+  self:_advance()
+end
+
+function Pool:_limit(maxsize)
+  self:_shrink(maxsize)
+  self:_advance()
+end
+
+function Pool:_shrink(size)
+  while self._idle[1] and self:_size() > size do
+    table.remove(self._idle, 1):close()
+  end
+end
+
+function Pool:_resize(size)
+  self:_shrink(size)
+  while self:_size() < size do
+    table.insert(self._idle, core.start(command()))
+  end
+end
+
+function Pool:_close()
+  self:_shrink(0)
+end
+
+-- ---- tasks ----
+
+function Pool:_begin(request)
+  local task = { request = request, given = event.Event() }
+  local worker = not self._queue[1] and self:_find()
+  if worker then
+    self:_give(worker, task)
+    task.given:set()
+  else
+    table.insert(self._queue, task)
+  end
+  return task
+end
+
+function Pool:_finish(task)
+  task.given:wait()
+  if task.failure then
+    task.over = true
+    error(task.failure, 0)
+  end
+  local worker = task.worker
+  local answer = worker:exchange()
+  if not answer and not worker:wait(ENDING) then
+    worker:kill()
+    worker:wait()
+  end
+  task.over = true
+  self:_let_go(worker, not answer)
+  if not answer then
+    error(("worker %d %s"):format(worker.pid, worker:fate()), 0)
+  end
+  return core.deliver(answer)
+end
+
+-- Nobody waits for the task any more: it leaves the queue, or ends with its worker.
+function Pool:_drop(task)
+  if task.worker and not task.over then
+    task.worker:kill()
+    self:_let_go(task.worker, true)
+  end
+  for i, queued in ipairs(self._queue) do
+    if queued == task then
+      table.remove(self._queue, i)
+      break
+    end
+  end
+  return true
+end
+
+return { Pool = Pool }
