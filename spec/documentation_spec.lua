@@ -10,7 +10,8 @@ local model = require "doc.model"
 local moonlet = require "moonlet"
 
 -- Halves of other modules; so is every module named `core`.
-local INTERNAL = { ["moonlet.group_map"] = true, ["moonlet.nursery"] = true }
+local INTERNAL = { ["moonlet.group_map"] = true, ["moonlet.nursery"] = true,
+                   ["moonlet.workers"] = true }
 
 -- Objects of the classes that cannot be called without arguments or are no field of a module;
 -- and the class, where it is not the object's own.
@@ -47,6 +48,16 @@ local SAMPLES = {
   end,
   ["moonlet.pool.Pool"] = function()
     return require("moonlet.pool").Pool(1)
+  end,
+  ["moonlet.processpool.Pool"] = function()
+    return require("moonlet.processpool").Pool(1)
+  end,
+  ["moonlet.threadpool.ThreadPool"] = function()
+    return require("moonlet.threadpool").ThreadPool(1)
+  end,
+  ["moonlet.threadpool.Workers"] = function()
+    local ThreadPool = require("moonlet.threadpool").ThreadPool
+    return ThreadPool(1), ThreadPool.super
   end,
   ["moonlet.zlib.Deflater"] = function()
     return require("moonlet.zlib").deflate()

@@ -9,18 +9,20 @@
 -- A worker that ends, by whatever cause, gives the caller whose task it had an error, such as
 -- "worker 4711 was killed by signal 9 (Killed)", and is replaced. A worker is ended by a kill of
 -- the greenlet that waits for its task, and with the program, whatever it does.
+-- What may be sent is said of moonlet.threadpool.
 -- In the child of a fork the workers are the parent's, and the pool has none.
--- Differs: not in gevent, see Python's multiprocessing.pool | there
+-- Differs: pools of processes | not in gevent, but in Python's multiprocessing.pool | there
 
-local Workers = require("moonlet.workers").Workers
+local Workers = require "moonlet.workers"
 local core = require "moonlet.processpool.core"
-local workers_core = require "moonlet.workers.core"
 local event = require "moonlet.event"
+local getpid = require("moonlet.workers.core").getpid
+local moonlet = require "moonlet"
 
 local ENDING = 1 -- seconds a worker may take to end once it has closed its socket
 
 --- A pool of processes.
----@class moonlet.processpool.Pool: moonlet.workers.Workers
+---@class moonlet.processpool.Pool: moonlet.threadpool.Workers
 ---@overload fun(maxsize: integer): moonlet.processpool.Pool
 local Pool = Workers:extend("Pool")
 
@@ -48,7 +50,7 @@ local function command()
   end
   local code = "package.path, package.cpath = %q, %q require 'moonlet' " ..
                "require('moonlet.processpool.core').serve(%d)"
-  return { program, "-E", "-e", code:format(package.path, package.cpath, workers_core.getpid()) }
+  return { program, "-E", "-e", code:format(package.path, package.cpath, getpid()) }
 end
 
 function Pool:_size()
@@ -95,15 +97,19 @@ function Pool:_advance()
   end
 end
 
--- A worker has done its task, or (if it has ended) is no more.
-function Pool:_let_go(worker, ended)
+-- A worker has done its task.
+function Pool:_put_back(worker)
   self._busy[worker] = nil
-  if not ended and self:_size() < self._maxsize then
+  if self:_size() < self._maxsize then
     table.insert(self._idle, worker)
   else
     worker:close()
   end
-  self:_advance()
+end
+
+function Pool:_lose(worker)
+  self._busy[worker] = nil
+  worker:close()
 end
 
 function Pool:_limit(maxsize)
@@ -142,31 +148,45 @@ function Pool:_begin(request)
   return task
 end
 
-function Pool:_finish(task)
-  task.given:wait()
-  if task.failure then
-    task.over = true
-    error(task.failure, 0)
-  end
-  local worker = task.worker
+-- The answer; or nil and what became of the worker.
+local function exchange(worker)
   local answer = worker:exchange()
   if not answer and not worker:wait(ENDING) then
     worker:kill()
     worker:wait()
   end
-  task.over = true
-  self:_let_go(worker, not answer)
+  return answer, not answer and ("worker %d %s"):format(worker.pid, worker:fate())
+end
+
+function Pool:_finish(task)
+  task.given:wait()
+  if task.failure then
+    error(task.failure, 0)
+  end
+  local worker = task.worker
+  local answer, fate = exchange(worker)
+  task.worker = nil
+  if answer then
+    self:_put_back(worker)
+  else
+    self:_lose(worker)
+  end
+  self:_advance()
   if not answer then
-    error(("worker %d %s"):format(worker.pid, worker:fate()), 0)
+    error(fate, 0)
   end
   return core.deliver(answer)
 end
 
--- Nobody waits for the task any more: it leaves the queue, or ends with its worker.
+-- Nobody waits for the task any more: it leaves the queue, or ends with its worker. Another one
+-- is not started here, in the hub's own turn.
 function Pool:_drop(task)
-  if task.worker and not task.over then
+  if task.worker then
     task.worker:kill()
-    self:_let_go(task.worker, true)
+    self:_lose(task.worker)
+    if self._queue[1] then
+      pcall(moonlet.spawn, self._advance, self)
+    end
   end
   for i, queued in ipairs(self._queue) do
     if queued == task then

@@ -2,19 +2,29 @@
 --
 -- Each thread has a Lua state of its own with the standard library, in which os.exit is an error;
 -- `require` finds the same modules as here, and `require "moonlet"` gives the state a runtime of
--- its own. Threads start when they are needed, and end after five seconds without work.
+-- its own. Globals and modules stay from task to task. Threads start when they are needed, and end
+-- after five seconds without work.
+--
+-- Functions and values are copied. A function may use globals, which are those of the state where
+-- it runs, and itself; any other upvalue is an error that names it. Arguments, results and errors
+-- may be nil, booleans, numbers, strings, and tables of those without metatables; a table that
+-- occurs twice, or within itself, does so in the copy too. Anything else is an error that tells
+-- where it was found. An error that cannot be copied becomes the string that tostring makes of it.
+-- Its traceback is that of the place where it was raised.
 --
 -- Work in a thread cannot be stopped from outside. When the program ends, threads at work end with
--- it, wherever they are; in an embedded Lua they go on after lua_close until their task ends.
--- In the child of a fork the tasks are gone with their threads, and the pool is a new one.
+-- it, wherever they are; where Lua is embedded, they go on after lua_close until their task ends.
+-- In the child of a fork the tasks are the parent's, and the pool has no threads yet.
+-- Differs: what may be sent | all objects are shared | values are copied
 -- Differs: ThreadPool(maxsize, hub, idle_task_timeout) | any idle time | five seconds
+-- Differs: adjust, init, ThreadPoolExecutor, ThreadResult | there | not there
 
-local Workers = require("moonlet.workers").Workers
+local Workers = require "moonlet.workers"
 local Crew = require "moonlet.threadpool.core"
 
 --- A pool of threads.
 -- Source: gevent.threadpool.ThreadPool.
----@class moonlet.threadpool.ThreadPool: moonlet.workers.Workers
+---@class moonlet.threadpool.ThreadPool: moonlet.threadpool.Workers
 ---@overload fun(maxsize: integer): moonlet.threadpool.ThreadPool
 local ThreadPool = Workers:extend("ThreadPool")
 

@@ -1,17 +1,14 @@
---- What pools of threads and of processes have in common.
+-- What pools of threads and of processes have in common: a pool whose greenlets wait for tasks.
 --
--- Lua functions run elsewhere, in a Lua state of their own: one for each thread or process, in
--- which globals and loaded modules stay from task to task. Functions and values are copied. A
--- function may use globals, which are those of the state where it runs, and itself; any other
--- upvalue is an error that names it. Arguments, results and errors may be nil, booleans, numbers,
--- strings, and tables of those without metatables, in which a table that occurs twice, or within
--- itself, does so in the copy too. Anything else is an error that tells where it was found. An
--- error that cannot be copied becomes the string that tostring makes of it; its traceback is that
--- of the place where it was raised.
---
--- The members of such a pool are greenlets that wait for the results of tasks.
--- Differs: what may be sent | ThreadPool shares all objects | values are copied
--- Differs: adjust, init, threadpool.ThreadPoolExecutor, ThreadResult | there | not there
+-- A class below Workers has
+--   _begin(request) -> task     begins it or has it wait for its turn; does not block
+--   _finish(task)               blocks; the task's results, or raises its error
+--   _drop(task) -> boolean      nobody waits any more; whether nothing of it is left to be done
+--   _await(task)                blocks until a task that is left has ended
+--   _size(), _resize(n)         workers there are, or are to be
+--   _limit(maxsize)             workers there may be
+--   _close()                    idle workers end
+--   _forked()                   in the child of a fork: there is no worker any more
 
 local Group = require("moonlet.pool").Group
 local core = require "moonlet.workers.core"
@@ -26,7 +23,7 @@ local CONSTRUCTION = 5 -- the level of who calls a class below this one
 -- ended. As a `<close>` variable it is joined at the end of the block, or killed if an error ends
 -- the block; its workers end with it, and others are started if it is used again.
 -- Source: gevent.threadpool.ThreadPool.
----@class moonlet.workers.Workers: moonlet.pool.Group
+---@class moonlet.threadpool.Workers: moonlet.pool.Group
 ---@field maxsize integer how many workers there may be; settable
 ---@field size integer how many there are; settable, up to maxsize
 local Workers = Group:extend("Workers")
@@ -170,7 +167,7 @@ end
 ---@param err? any
 ---@param timeout? number|moonlet.Timeout seconds
 ---@return boolean # whether all are dead; false at the timeout
----@return integer? running how many tasks cannot be stopped
+---@return integer? running # how many tasks cannot be stopped
 function Workers:kill(err, timeout)
   self:_check_process()
   for feeder in pairs(self._feeders) do
@@ -284,4 +281,4 @@ function Workers.__extend(class)
   end
 end
 
-return { Workers = Workers }
+return Workers

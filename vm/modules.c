@@ -1,6 +1,8 @@
 /* modules.c: see modules.h. */
 #include "modules.h"
 
+#include <stdbool.h>
+
 #include "class.h"
 #include "moonlet.h"
 #include "searcher.h"
@@ -39,13 +41,15 @@ const struct extension moonlet_extensions[] = {{"moonlet.ares.core", "c-ares", "
                                                {"moonlet.zmq.core", "ZeroMQ", "libzmq3-dev"},
                                                {NULL, NULL, NULL}};
 
+/* Registry: set once the searcher is there. */
+static const char installed;
+
 void modules_install(lua_State *L) {
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
-  bool known = lua_getfield(L, -1, moonlet_modules[0].name) == LUA_TFUNCTION &&
-               lua_tocfunction(L, -1) == moonlet_modules[0].func;
-  lua_pop(L, 1);
   luaL_setfuncs(L, moonlet_modules, 0);
-  lua_pop(L, 1);
-  if (!known)
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &installed) == LUA_TNIL)
     searcher_install(L);
+  lua_pushboolean(L, true);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &installed);
+  lua_pop(L, 2);
 }
