@@ -1,14 +1,16 @@
 -- 5. Determinism
 -- Ten greenlets of a pool finish in the same order whenever the same work is given to them: the
--- scheduler has no will of its own, and equal input gives equal order. Four runs are compared.
+-- scheduler has no will of its own, and equal input gives equal order. Ten processes finish as it
+-- happens. Four runs of each are compared.
 
-local moonlet = require "moonlet"
-local Pool = require("moonlet.pool").Pool
+local greenlets = require("moonlet.pool").Pool(10)
+local processes = require("moonlet.processpool").Pool(10)
 
 local numbers = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 }
 
+-- Also runs in another process, and so has no upvalues.
 local function echo(n)
-  moonlet.sleep(0.001)
+  require("moonlet").sleep(0.001)
   return n
 end
 
@@ -20,10 +22,13 @@ local function completion_order(pool)
   return table.concat(order, " ")
 end
 
-local pool = Pool(10)
-local run1 = completion_order(pool)
-local run2 = completion_order(pool)
-local run3 = completion_order(pool)
-local run4 = completion_order(pool)
+local function is_deterministic(pool)
+  local run1 = completion_order(pool)
+  local run2 = completion_order(pool)
+  local run3 = completion_order(pool)
+  local run4 = completion_order(pool)
+  return run1 == run2 and run2 == run3 and run3 == run4
+end
 
-print(run1 == run2 and run2 == run3 and run3 == run4)
+print("Processes:", is_deterministic(processes))
+print("Greenlets:", is_deterministic(greenlets))

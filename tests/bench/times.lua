@@ -1,11 +1,13 @@
 -- Measures the runtime and its floor in turn, several rounds in one run, and compares medians.
--- Times are of CPU. Prints a table and writes BUILD/bench.tsv, with the least and the most.
+-- Times are of CPU, but for pools of threads and processes, which have another width of their own
+-- as their floor. Prints a table and writes BUILD/bench.tsv, with the least and the most.
 
 local programs = require "tests.bench.programs"
 
 local ROUNDS = 5
 
--- peer: a folder of peer/ and its arguments; floor: those of floor.c; then metric = title.
+-- peer: a folder of peer/ and its arguments; floor: those of floor.c, or against: those of another
+-- peer; then metric = title.
 local measures = {
   {
     peer = "M1 2 400000",
@@ -81,6 +83,18 @@ local measures = {
     { "cancel", "Timeout, started and cancelled" },
   },
   {
+    peer = "workers threadpool 2",
+    against = "workers threadpool 1",
+    { "map", "map over 2 threads, against 1" },
+    { "task", "  a task that does nothing" },
+  },
+  {
+    peer = "workers processpool 2",
+    against = "workers processpool 1",
+    { "map", "map over 2 processes, against 1" },
+    { "task", "  a task that does nothing" },
+  },
+  {
     peer = "M9 15",
     floor = "start 15 FLOOR empty",
     { "start_cpu", "start of the interpreter" },
@@ -107,7 +121,8 @@ local function run_rounds()
     io.stderr:write(("round %d of %d\n"):format(round, ROUNDS))
     for _, measure in ipairs(measures) do
       sample(measure, "peer", programs.peer(measure.peer))
-      sample(measure, "floor", programs.floor(measure.floor))
+      local against = measure.against and programs.peer(measure.against)
+      sample(measure, "floor", against or programs.floor(measure.floor))
     end
   end
 end
