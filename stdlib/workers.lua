@@ -88,7 +88,10 @@ function Workers:_pack(level, f, ...)
     self._carried[f] = carried
   end
   local request, reason = core.pack(carried[1], carried[2], ...)
-  return request or error(reason, level + 1)
+  if not request then
+    error(reason, level + 1)
+  end
+  return request
 end
 
 function Workers:_submit(level, f, ...)
@@ -116,7 +119,8 @@ end
 ---@param f function
 ---@return moonlet.Greenlet # which ends with f's results or its error
 function Workers:spawn(f, ...)
-  return self:_submit(2, f, ...)
+  local greenlet = self:_submit(2, f, ...)
+  return greenlet
 end
 
 --- f(table.unpack(args)) in a worker.

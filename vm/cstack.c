@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -108,10 +109,18 @@ struct cxx_globals {
   unsigned uncaught;
 };
 
-static struct cxx_globals *(*cxx_get_globals)(void);
+typedef struct cxx_globals *(*cxx_getter)(void);
+
+/* Found by any of the threads with a runtime. */
+static _Atomic(cxx_getter) cxx_get_globals;
+
+static cxx_getter cxx_getter_found(void) {
+  return atomic_load_explicit(&cxx_get_globals, memory_order_relaxed);
+}
 
 void cstack_find_cxx(void) {
-  if (cxx_get_globals)
+  cxx_getter getter = cxx_getter_found();
+  if (getter)
     return;
   void *symbol = dlsym(RTLD_DEFAULT, "__cxa_get_globals");
   if (!symbol) {
@@ -119,7 +128,8 @@ void cstack_find_cxx(void) {
     if (library)
       symbol = dlsym(library, "__cxa_get_globals");
   }
-  *(void **)&cxx_get_globals = symbol;
+  *(void **)&getter = symbol;
+  atomic_store_explicit(&cxx_get_globals, getter, memory_order_relaxed);
 }
 
 /* ---- the pool ---- */
@@ -242,8 +252,9 @@ void cstack_arrived(struct cstack_pool *pool) {
 
 void cstack_jump(struct cstack_pool *pool, struct cstack *from, struct cstack *to) {
   struct cxx_globals saved, *globals = NULL;
-  if (__builtin_expect(cxx_get_globals != NULL, 0)) {
-    globals = cxx_get_globals();
+  cxx_getter get_globals = cxx_getter_found();
+  if (__builtin_expect(get_globals != NULL, 0)) {
+    globals = get_globals();
     saved = *globals;
     *globals = (struct cxx_globals){0};
   }

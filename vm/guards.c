@@ -139,8 +139,8 @@ static void install(lua_State *L, struct hub *hub, const struct guard *guard) {
     lua_pop(L, 1);
     bool known = !guard->original || !*guard->original || *guard->original == original;
     if (original && original != guard->guard && known) {
-      if (guard->original)
-        *guard->original = original;
+      if (guard->original && !*guard->original)
+        *guard->original = original; /* once: other threads may use it */
       lua_rawgeti(L, LUA_REGISTRYINDEX, hub->threads);
       lua_pushcclosure(L, guard->guard, 1);
       lua_setfield(L, -2, guard->name);

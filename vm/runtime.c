@@ -92,6 +92,9 @@ static void *checked_realloc(void *block, long size) {
   return NULL;
 }
 
+/* Once in the process: other threads may be at work with theirs. */
+static void set_allocator(void) { ev_set_allocator(checked_realloc); }
+
 /* Pushes a box that owns the new hub. */
 static struct hub *allocate(lua_State *L, struct ev_loop *loop) {
   struct hub **box = lua_newuserdatauv(L, sizeof *box, 0);
@@ -103,7 +106,8 @@ static struct hub *allocate(lua_State *L, struct ev_loop *loop) {
   lua_State **threads = calloc(HUB_IDLE_THREADS, sizeof *threads);
   struct ev_loop *own = NULL;
   if (!loop) {
-    ev_set_allocator(checked_realloc);
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, set_allocator);
     own = ev_loop_new(EVFLAG_AUTO);
   }
   if (!hub || !threads || (!loop && !own)) {
