@@ -230,6 +230,11 @@ static int watch_exit(struct process *process) {
   return 0;
 }
 
+static int fail(lua_State *L, int failure) {
+  lua_pushfstring(L, "cannot start a worker: %s", strerror(failure));
+  return lua_error(L);
+}
+
 /* start(argv or nil) -> a worker: the program argv[1], or a fork of this one. */
 static int l_start(lua_State *L) {
   struct hub *hub = hub_of(L);
@@ -240,7 +245,7 @@ static int l_start(lua_State *L) {
   process->hosted = hub->hosted;
   process->parent = getpid();
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
-    return luaL_error(L, "cannot start a worker: %s", strerror(errno));
+    return fail(L, errno);
   process->fd = ends[0];
   int failure = argv ? spawn(process, argv, ends[1]) : fork_worker(L, process, ends[1]);
   close(ends[1]);
@@ -249,7 +254,7 @@ static int l_start(lua_State *L) {
   else
     failure = watch_exit(process);
   if (failure)
-    return luaL_error(L, "cannot start a worker: %s", strerror(failure));
+    return fail(L, failure);
   process->ring = io_own(L, hub, process->fd);
   return 1;
 }

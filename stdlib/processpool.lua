@@ -19,8 +19,6 @@ local event = require "moonlet.event"
 local getpid = require("moonlet.workers.core").getpid
 local moonlet = require "moonlet"
 
-local ENDING = 1 -- seconds a worker may take to end once it has closed its socket
-
 --- A pool of processes.
 ---@class moonlet.processpool.Pool: moonlet.threadpool.Workers
 ---@overload fun(maxsize: integer): moonlet.processpool.Pool
@@ -151,11 +149,12 @@ end
 -- The answer; or nil and what became of the worker.
 local function exchange(worker)
   local answer = worker:exchange()
-  if not answer and not worker:wait(ENDING) then
-    worker:kill()
-    worker:wait()
+  if answer then
+    return answer
   end
-  return answer, not answer and ("worker %d %s"):format(worker.pid, worker:fate())
+  worker:kill() -- which is nothing to one that is about to end
+  worker:wait()
+  return nil, ("worker %d %s"):format(worker.pid, worker:fate())
 end
 
 function Pool:_finish(task)

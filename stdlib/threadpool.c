@@ -112,6 +112,11 @@ static struct threads *need_threads(lua_State *L, struct crew *crew) {
   return crew->threads;
 }
 
+static int fail(lua_State *L, int failure) {
+  lua_pushfstring(L, "cannot start a thread: %s", strerror(failure));
+  return lua_error(L);
+}
+
 /* Crew(max): no thread is there yet. */
 static int l_crew_new(lua_State *L) {
   check_crew(L)->max = (int)luaL_checkinteger(L, 2);
@@ -134,7 +139,7 @@ static int l_begin(lua_State *L) {
   int failure = task_start(&errand->task, hub_of(L), threads);
   if (failure) {
     free_errand(&errand->task);
-    return luaL_error(L, "cannot start a thread: %s", strerror(failure));
+    return fail(L, failure);
   }
   ticket->errand = errand;
   ticket->process = getpid();
@@ -161,7 +166,7 @@ static int l_count(lua_State *L) {
 static int l_resize(lua_State *L) {
   struct threads *threads = need_threads(L, check_crew(L));
   int failure = threads_resize(threads, (int)luaL_checkinteger(L, 2));
-  return failure ? luaL_error(L, "cannot start a thread: %s", strerror(failure)) : 0;
+  return failure ? fail(L, failure) : 0;
 }
 
 /* Crew:close(): idle threads end now, the others after their tasks. */

@@ -105,7 +105,7 @@ function Workers:_submit(level, f, ...)
   local ok, task = pcall(self._begin, self, request)
   if not ok then
     self:_release()
-    error(task, 0)
+    error(task, level + 1)
   end
   local greenlet = moonlet.spawn(self._finish, self, task)
   self._tasks[greenlet] = task
