@@ -126,19 +126,6 @@ static int l_serve(lua_State *L) {
 
 /* ---- starting one ---- */
 
-/* Pushes the NULL-terminated array of the strings in the list at `index`. */
-static char **push_argv(lua_State *L, int index) {
-  int count = (int)lua_rawlen(L, index);
-  char **argv = lua_newuserdatauv(L, ((size_t)count + 1) * sizeof *argv, 0);
-  for (int i = 0; i < count; i++) {
-    lua_rawgeti(L, index, i + 1);
-    argv[i] = (char *)lua_tostring(L, -1); /* which the list keeps */
-    lua_pop(L, 1);
-  }
-  argv[count] = NULL;
-  return argv;
-}
-
 /* What the worker inherits: standard output and error, and its end of the pair. */
 static void choose_files(posix_spawn_file_actions_t *files, int end) {
   posix_spawn_file_actions_init(files);
@@ -161,12 +148,13 @@ static void choose_signals(posix_spawnattr_t *attributes) {
   posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 }
 
-static int spawn(struct process *process, char **argv, int end) {
+static int spawn(struct process *process, const char *program, const char *code, int end) {
+  char *argv[] = {(char *)program, "-E", "-e", (char *)code, NULL};
   posix_spawn_file_actions_t files;
   posix_spawnattr_t attributes;
   choose_files(&files, end);
   choose_signals(&attributes);
-  int failure = posix_spawn(&process->pid, argv[0], &files, &attributes, argv, environ);
+  int failure = posix_spawn(&process->pid, program, &files, &attributes, argv, environ);
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&files);
   return failure;
@@ -235,11 +223,11 @@ static int fail(lua_State *L, int failure) {
   return lua_error(L);
 }
 
-/* start(argv or nil) -> a worker: the program argv[1], or a fork of this one. */
+/* start([program, code]) -> a worker: an interpreter that runs the code, or a fork. */
 static int l_start(lua_State *L) {
+  const char *program = luaL_optstring(L, 1, NULL), *code = luaL_optstring(L, 2, NULL);
   struct hub *hub = hub_of(L);
   int ends[2];
-  char **argv = lua_isnoneornil(L, 1) ? NULL : push_argv(L, 1);
   struct process *process = class_new(L, &process_kind);
   process->loop = hub->loop;
   process->hosted = hub->hosted;
@@ -247,7 +235,7 @@ static int l_start(lua_State *L) {
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
     return fail(L, errno);
   process->fd = ends[0];
-  int failure = argv ? spawn(process, argv, ends[1]) : fork_worker(L, process, ends[1]);
+  int failure = program ? spawn(process, program, code, ends[1]) : fork_worker(L, process, ends[1]);
   close(ends[1]);
   if (failure)
     process->pid = 0;

@@ -39,16 +39,16 @@ end
 
 -- ---- workers ----
 
--- The command that runs a worker; nil where this program is no interpreter.
+-- The program that is a worker and the code it runs; nothing where this is no interpreter.
 local function command()
   local program = core.program()
   local name = program:match("[^/]*$")
   if not (name:match("^lua[%d.-]*$") or name:match("^moonlet")) then
-    return nil
+    return
   end
   local code = "package.path, package.cpath = %q, %q require 'moonlet' " ..
                "require('moonlet.processpool.core').serve(%d)"
-  return { program, "-E", "-e", code:format(package.path, package.cpath, getpid()) }
+  return program, code:format(package.path, package.cpath, getpid())
 end
 
 function Pool:_size()
