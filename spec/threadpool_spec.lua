@@ -15,11 +15,10 @@ describe("moonlet.threadpool", function()
     local pool <close> = ThreadPool(4)
     assert.equal(0, pool.size)
     pool:apply(double, { 1 })
-    pool:apply(double, { 1 })
     assert.equal(1, pool.size)
     local gate <close> = workers.gate()
     local greenlets = { block(pool, gate), block(pool, gate), block(pool, gate) }
-    assert.equal(3, pool.size)
+    assert.truthy(pool.size >= 3) -- 4 if the first thread was not idle yet
     gate:open()
     moonlet.joinall(greenlets)
   end)

@@ -202,15 +202,20 @@ local function behave_like_a_pool(make)
 
     it("leaves the worker in order", function()
       support.uncaught()
-      local err = support.error_of(pool.apply, pool, function()
+      local one <close> = make(1)
+      one:apply(function()
+        _G.kept = 42
+      end)
+      local err = support.error_of(one.apply, one, function()
         local function deeper()
           return deeper() + 1
         end
         return deeper()
       end)
       assert.truthy(err:find("stack overflow", 1, true), err)
-      assert.equal(2, pool:apply(double, { 1 }))
-      assert.equal(1, pool.size)
+      assert.equal(42, one:apply(function()
+        return _G.kept
+      end))
     end)
   end)
 

@@ -199,7 +199,7 @@ static const struct class_kind handler_kind = {
 
 /* ---- SIGINT ---- */
 
-static struct hub *volatile sigint_hub;
+static _Atomic(struct hub *) sigint_hub; /* other threads ask whether it is theirs */
 static ev_async sigint_wakeup;
 static volatile sig_atomic_t sigint_pending;
 
