@@ -177,40 +177,47 @@ static int fork_worker(lua_State *L, struct process *process, int end) {
   return 0;
 }
 
-static void reap(struct process *process) {
-  process->reaped = true;
-  ev_ref(process->loop);
-  ev_io_stop(process->loop, &process->exit);
-  close(process->pidfd);
-  process->pidfd = -1;
-  wait_notify_all(&process->waiting);
+static bool is_ours(const struct process *process) {
+  return process->pid > 0 && !process->reaped && process->parent == getpid();
 }
 
-/* Takes note of its end if it has come.  In the child of a fork it is nobody's child. */
-static void look(struct process *process) {
-  if (process->reaped || process->parent != getpid())
+static void stop_watching(struct process *process) {
+  if (ev_is_active(&process->exit)) {
+    ev_ref(process->loop);
+    ev_io_stop(process->loop, &process->exit);
+  }
+}
+
+static void close_pidfd(struct process *process) {
+  if (process->pidfd >= 0)
+    close(process->pidfd);
+  process->pidfd = -1;
+}
+
+/* Takes note of its end, for which it waits or not. */
+static void reap(struct process *process, int options) {
+  if (!is_ours(process) || waitpid(process->pid, &process->status, options) == 0)
     return;
-  if (waitpid(process->pid, &process->status, WNOHANG) == 0)
-    return;
-  reap(process);
+  process->reaped = true;
+  stop_watching(process);
+  close_pidfd(process);
+  wait_notify_all(&process->waiting);
   if (process->fd >= 0)
     shutdown(process->fd, SHUT_RDWR);
 }
 
 static void on_exit_of(struct ev_loop *loop, ev_io *watcher, int revents) {
   struct process *process = container_of(watcher, struct process, exit);
-  (void)revents;
-  look(process);
-  if (ev_is_active(watcher)) {
-    ev_ref(loop);
-    ev_io_stop(loop, watcher);
-  }
+  (void)loop, (void)revents;
+  reap(process, WNOHANG);
+  stop_watching(process); /* in the child of a fork, where it is nobody's child */
 }
 
+/* Where there are no pidfds (valgrind, Linux before 5.3), its end is noticed when it matters. */
 static int watch_exit(struct process *process) {
   process->pidfd = (int)syscall(SYS_pidfd_open, process->pid, 0);
   if (process->pidfd < 0)
-    return errno;
+    return errno == ENOSYS ? 0 : errno;
   fcntl(process->pidfd, F_SETFD, FD_CLOEXEC);
   ev_io_init(&process->exit, on_exit_of, process->pidfd, EV_READ);
   ev_io_start(process->loop, &process->exit);
@@ -364,7 +371,7 @@ static int l_close(lua_State *L) {
 }
 
 static void send_kill(const struct process *process) {
-  if (process->pid > 0 && !process->reaped && process->parent == getpid())
+  if (is_ours(process))
     kill(process->pid, SIGKILL);
 }
 
@@ -373,13 +380,15 @@ static int l_kill(lua_State *L) {
   struct process *process = check(L);
   send_kill(process);
   close_socket(L, process);
+  if (process->pidfd < 0)
+    reap(process, 0);
   return 0;
 }
 
 /* Process:ended() -> whether it has ended. */
 static int l_ended(lua_State *L) {
   struct process *process = check(L);
-  look(process);
+  reap(process, WNOHANG);
   lua_pushboolean(L, process->reaped);
   return 1;
 }
@@ -406,7 +415,7 @@ static int l_wait(lua_State *L) {
                                         .enter = enter,
                                         .leave = leave};
   struct process *process = check(L);
-  look(process);
+  reap(process, WNOHANG);
   return wait_for(L, &process->waiting, 2, &kind);
 }
 
@@ -430,15 +439,11 @@ static void get_pid(lua_State *L, void *object) {
 static int l_collect(lua_State *L) {
   struct process *process = check(L);
   close_socket(L, process);
-  if (ev_is_active(&process->exit) && (process->hosted || open_hub(L))) {
-    ev_ref(process->loop);
-    ev_io_stop(process->loop, &process->exit);
-  }
-  if (process->pidfd >= 0)
-    close(process->pidfd);
-  process->pidfd = -1;
+  if (process->hosted || open_hub(L))
+    stop_watching(process);
+  close_pidfd(process);
   send_kill(process);
-  if (process->pid > 0 && !process->reaped && process->parent == getpid())
+  if (is_ours(process))
     waitpid(process->pid, &process->status, 0);
   process->reaped = true;
   values_clear(&process->in);
