@@ -138,12 +138,13 @@ $(BUILD)/libmoonlet.a: $(LIBRARY_OBJECTS)
 	rm -f $@
 	$(AR) rcs $@ $(BUILD)/obj/libmoonlet.o
 
+# It must stay, as the next one: threads and signal handlers run in it.
 $(BUILD)/libmoonlet.so: $(LIBRARY_OBJECTS)
-	$(CC) $(LDFLAGS) -shared -Wl,-soname,libmoonlet.so.0,-z,defs -o $@ $^ \
+	$(CC) $(LDFLAGS) -shared -Wl,-soname,libmoonlet.so.0,-z,defs,-z,nodelete -o $@ $^ \
 	  $(LUA_LIBS) $(EV_LIBS) $(SYSTEM_LIBS)
 	ln -sf libmoonlet.so $@.0
 
-# The program that loads it has liblua already. It must stay: threads and signal handlers run in it.
+# The program that loads it has liblua already.
 $(BUILD)/lua/moonlet.so: $(LIBRARY_OBJECTS)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $(LIBFLAG) -Wl,-z,nodelete -o $@ $^ $(EV_LIBS) $(SYSTEM_LIBS)

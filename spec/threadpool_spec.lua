@@ -23,6 +23,23 @@ describe("moonlet.threadpool", function()
     moonlet.joinall(greenlets)
   end)
 
+  it("ends a thread after some time without work", function()
+    local pool <close> = ThreadPool(2, 0.02)
+    pool:apply(double, { 1 })
+    support.eventually(function()
+      return pool.size == 0
+    end)
+    assert.equal(4, pool:apply(double, { 2 }))
+    local patient <close> = ThreadPool(1, math.huge)
+    patient:apply(double, { 1 })
+    moonlet.sleep(0.05)
+    assert.equal(1, patient.size)
+    for _, idle in ipairs { "long", -1, 0 / 0 } do
+      local err = support.error_of(ThreadPool, 1, idle)
+      assert.truthy(err:find("bad argument #2 to 'ThreadPool'", 1, true), err)
+    end
+  end)
+
   it("does ten tasks that wait at the same time", function()
     local pool <close> = ThreadPool(10)
     local begun = support.clock()

@@ -18,7 +18,7 @@
 
 MOONLET_API int luaopen_moonlet_threadpool_core(lua_State *L);
 
-#define PATIENCE 5.0 /* seconds without work until a thread ends */
+#define FOREVER 1e9 /* seconds */
 
 /* ---- in the threads ---- */
 
@@ -88,6 +88,7 @@ struct crew {
   struct class_object object;
   struct threads *threads; /* NULL: none have been needed since they were closed */
   int max;
+  double patience; /* seconds without work until a thread ends */
 };
 
 struct ticket {
@@ -106,7 +107,7 @@ static struct ticket *check_ticket(lua_State *L) { return class_check(L, 1, &tic
 
 static struct threads *need_threads(lua_State *L, struct crew *crew) {
   if (!crew->threads)
-    crew->threads = threads_new(crew->max, PATIENCE);
+    crew->threads = threads_new(crew->max, crew->patience);
   if (!crew->threads)
     luaL_error(L, "not enough memory");
   return crew->threads;
@@ -117,9 +118,12 @@ static int fail(lua_State *L, int failure) {
   return lua_error(L);
 }
 
-/* Crew(max): no thread is there yet. */
+/* Crew(max, idle): no thread is there yet. */
 static int l_crew_new(lua_State *L) {
-  check_crew(L)->max = (int)luaL_checkinteger(L, 2);
+  struct crew *crew = check_crew(L);
+  lua_Number idle = luaL_checknumber(L, 3);
+  crew->max = (int)luaL_checkinteger(L, 2);
+  crew->patience = idle < FOREVER ? idle : FOREVER;
   return 0;
 }
 

@@ -3,7 +3,7 @@
 -- Each thread has a Lua state of its own with the standard library, in which os.exit is an error;
 -- `require` finds the same modules as here, and `require "moonlet"` gives the state a runtime of
 -- its own. Globals and modules stay from task to task. Threads start when they are needed, and end
--- after five seconds without work.
+-- after some seconds without work.
 --
 -- Functions and values are copied. A function may use globals, which are those of the state where
 -- it runs, and itself; any other upvalue is an error that names it. Arguments, results and errors
@@ -16,7 +16,6 @@
 -- it, wherever they are; where Lua is embedded, they go on after lua_close until their task ends.
 -- In the child of a fork the tasks are the parent's, and the pool has no threads yet.
 -- Differs: what may be sent | all objects are shared | values are copied
--- Differs: ThreadPool(maxsize, hub, idle_task_timeout) | any idle time | five seconds
 -- Differs: adjust, init, ThreadPoolExecutor, ThreadResult | there | not there
 
 local Workers = require "moonlet.workers"
@@ -25,14 +24,19 @@ local Crew = require "moonlet.threadpool.core"
 --- A pool of threads.
 -- Source: gevent.threadpool.ThreadPool.
 ---@class moonlet.threadpool.ThreadPool: moonlet.threadpool.Workers
----@overload fun(maxsize: integer): moonlet.threadpool.ThreadPool
+---@overload fun(maxsize: integer, idle?: number): moonlet.threadpool.ThreadPool
 local ThreadPool = Workers:extend("ThreadPool")
 
 --- A pool of at most `maxsize` threads; none is started yet.
+-- Differs: an idle thread stays unless idle_task_timeout is given | stays for five seconds
 ---@param maxsize integer
-function ThreadPool:new(maxsize)
+---@param idle? number seconds without work after which a thread ends; 5 if not given
+function ThreadPool:new(maxsize, idle)
   ThreadPool.super.new(self, maxsize)
-  self._crew = Crew(maxsize)
+  if idle ~= nil and not (type(idle) == "number" and idle >= 0) then
+    error("bad argument #2 to 'ThreadPool' (seconds expected)", 3)
+  end
+  self._crew = Crew(maxsize, idle or 5)
 end
 
 function ThreadPool:_begin(request)

@@ -15,7 +15,7 @@ local core = require "moonlet.workers.core"
 local lock = require "moonlet.lock"
 local moonlet = require "moonlet"
 
-local CONSTRUCTION = 5 -- the level of who calls a class below this one
+local CONSTRUCTION = 4 -- the level of who calls a class below this one, seen from its `new`
 
 -- ---- Workers ----
 

@@ -203,8 +203,86 @@ static void closing_waits_for_the_others(void) {
   check(atomic_load(&tasks[0].ended) && atomic_load(&tasks[1].ended));
   check(pthread_join(opener, NULL) == 0);
   atomic_store(&second_gate, false);
+  wait_for_end(2, 3);
   while (threads_alive() > before)
     usleep(1000);
+}
+
+/* Only what has not begun; it never does. */
+static void cancels_what_waits(void) {
+  struct threads *threads = threads_new(1, FOREVER);
+  reset(true);
+  submit(threads, 0, 4);
+  while (atomic_load(&at_work) < 1)
+    usleep(100);
+  check(!threads_cancel(threads, &tasks[0].job));
+  check(threads_cancel(threads, &tasks[2].job));
+  check(!threads_cancel(threads, &tasks[2].job));
+  atomic_store(&gate, false);
+  wait_for_end(0, 2);
+  wait_for_end(3, 4);
+  check(!atomic_load(&tasks[2].ended) && atomic_load(&begun) == 3);
+  threads_close(threads);
+}
+
+/* A limit that rises lets waiting jobs begin; one that falls has threads leave after theirs. */
+static void limits_change(void) {
+  struct threads *threads = threads_new(1, FOREVER);
+  int before = threads_alive();
+  reset(true);
+  submit(threads, 0, 10);
+  while (atomic_load(&at_work) < 1)
+    usleep(100);
+  threads_limit(threads, 3);
+  while (atomic_load(&at_work) < 3)
+    usleep(100);
+  check(threads_count(threads) == 3);
+  threads_limit(threads, 0);
+  atomic_store(&gate, false);
+  while (threads_alive() > before)
+    usleep(1000);
+  check(atomic_load(&begun) == 3 && threads_count(threads) == 0);
+  threads_limit(threads, 2);
+  wait_for_end(0, 10);
+  check(atomic_load(&most_at_work) == 3);
+  threads_close(threads);
+}
+
+static void size_is_set(void) {
+  struct threads *threads = threads_new(4, FOREVER);
+  int before = threads_alive();
+  check(threads_resize(threads, 3) == 0 && threads_count(threads) == 3);
+  check(threads_resize(threads, 9) == 0 && threads_count(threads) == 4);
+  check(threads_resize(threads, 1) == 0);
+  while (threads_alive() > before + 1)
+    usleep(1000);
+  check(threads_count(threads) == 1);
+  reset(false);
+  submit(threads, 0, JOBS);
+  wait_for_end(0, JOBS);
+  threads_close(threads);
+}
+
+/* No job is lost, whatever is asked for in between. */
+static void limits_change_at_random(void) {
+  struct threads *threads = threads_new(2, 0.001);
+  unsigned seed = 1;
+  for (int round = 0; round < 300; round++) {
+    reset(false);
+    for (int i = 0; i < JOBS; i++) {
+      submit(threads, i, i + 1);
+      if (rand_r(&seed) % 8 == 0)
+        threads_limit(threads, 1 + rand_r(&seed) % 4);
+      if (rand_r(&seed) % 8 == 0)
+        check(threads_resize(threads, rand_r(&seed) % 4) == 0);
+      if (rand_r(&seed) % 16 == 0)
+        usleep(200);
+      if (rand_r(&seed) % 16 == 0 && threads_cancel(threads, &tasks[i].job))
+        atomic_store(&tasks[i].ended, true);
+    }
+    wait_for_end(0, JOBS);
+  }
+  threads_close(threads);
 }
 
 int main(void) {
@@ -217,5 +295,9 @@ int main(void) {
   closing_waits();
   closing_leaves_loose_jobs();
   closing_waits_for_the_others();
+  cancels_what_waits();
+  limits_change();
+  size_is_set();
+  limits_change_at_random();
   return 0;
 }

@@ -50,6 +50,9 @@ MOONLET_API int moonlet_open(lua_State *L, struct ev_loop *loop);
  * Ends every greenlet: those on a C stack by an error raised in them, the others by
  * closing their variables.  Call it before lua_close, from the main greenlet; a
  * second call does nothing.  (lua_close alone frees all memory, but runs no `<close>`.)
+ *
+ * lua_close waits for work of moonlet_offload.  Work that owns its memory (a ThreadPool's
+ * tasks, look-ups of names) goes on in its threads until it is done, without the state.
  */
 MOONLET_API void moonlet_close(lua_State *L);
 
