@@ -431,7 +431,7 @@ local function behave_like_a_pool(make)
         local made = make(-1)
         return made
       end)
-      assert.truthy(err:find("spec.lua:%d+: bad argument #1 to '%a+' %(must not be negative%)"), err)
+      assert.truthy(err:find("spec.lua:%d+: bad argument #1 to '%a+' %(must not be neg"), err)
       err = support.error_of(make, "2")
       assert.truthy(err:find("bad argument #1 to '%a+' %(integer expected, got string%)"), err)
     end)

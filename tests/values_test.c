@@ -30,7 +30,7 @@ static bool readable(lua_State *L, const struct values *values) {
 
 /* In a block of its very size, so that reading beyond it is found. */
 static struct values copy_of(const struct values *values, size_t size) {
-  struct values copy = {.data = malloc(size), .size = size, .capacity = size};
+  struct values copy = {.data = malloc(size ? size : 1), .size = size, .capacity = size};
   check(copy.data != NULL);
   memcpy(copy.data, values->data, size);
   if (size >= sizeof(struct values_header))

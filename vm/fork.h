@@ -4,6 +4,7 @@
  * The child starts with a fresh hub in which only the greenlet lives that called fork; it is
  * the child's main greenlet, and the process ends with it.  All others have ended there,
  * without running again and without anybody being told; their timers and watchers are gone.
+ * Threads stay behind in the parent with the work they are at; pools start new ones.
  * moonlet.keep_at_fork(true) lets them go on in both processes, as gevent does.
  */
 #ifndef MOONLET_FORK_H
