@@ -218,7 +218,7 @@ static int receive_step(lua_State *L, bool timed_out) {
       return ended(L, self, pattern);
     if (word == TRANSPORT_WANT_READ || word == TRANSPORT_WANT_WRITE) {
       if (timed_out)
-        return stopped(L, self, pattern, "timeout");
+        return stopped(L, self, pattern, stream_timeout(self, word));
       return sock_again(&self->sock, stream_events(word), self->sock.read_due);
     }
     if (word != GO_ON) {

@@ -69,7 +69,7 @@ static int handshake_step(lua_State *L, bool timed_out) {
   if (word != TRANSPORT_WANT_READ && word != TRANSPORT_WANT_WRITE)
     return stream_fail(L, self, word);
   if (timed_out)
-    return sock_fail_with(L, "timeout");
+    return sock_fail_with(L, stream_timeout(self, word));
   return sock_again(&self->sock, stream_events(word), self->sock.read_due);
 }
 

@@ -50,6 +50,11 @@ static bool ask(struct request *request) {
   return !tls->raised;
 }
 
+const char *callbacks_error(const struct tls *tls) {
+  lua_State *L = tls->callbacks;
+  return lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : luaL_typename(L, -1);
+}
+
 /* ---- ALPN ---- */
 
 static int answer_alpn(lua_State *L, struct request *request) {
@@ -116,8 +121,10 @@ int callbacks_server_name(SSL *ssl, int *alert, void *arg) {
       .tls = tls,
       .body = answer_name,
       .data = (const unsigned char *)SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)};
-  if (!ask(&request) || lua_isnil(tls->callbacks, -1))
+  if (!ask(&request))
     return SSL_TLSEXT_ERR_ALERT_FATAL;
+  if (lua_isnil(tls->callbacks, -1))
+    return tls->strict ? SSL_TLSEXT_ERR_ALERT_FATAL : SSL_TLSEXT_ERR_NOACK;
   switch_context(tls);
   return SSL_TLSEXT_ERR_OK;
 }

@@ -87,10 +87,12 @@ static int l_set_name(lua_State *L) {
   return 1;
 }
 
-/* setselect(f): f(name | nil) returns the context of a server for that name, nil for none */
+/* setselect(f, strict): f(name | nil) returns the context of a server for that name, or nil: its
+   own, if not strict */
 static int l_set_select(lua_State *L) {
   struct tls *tls = tls_check(L, 1);
   luaL_checktype(L, 2, LUA_TFUNCTION);
+  tls->strict = lua_toboolean(L, 3);
   lua_settop(L, 2);
   callbacks_prepare(L, 1, tls);
   lua_setiuservalue(L, 1, UV_SELECT);

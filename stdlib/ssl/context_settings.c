@@ -190,10 +190,11 @@ static int l_set_ciphersuites(lua_State *L) {
 
 static int l_set_groups(lua_State *L) {
   struct context *context = begin(L);
-  const char *names = luaL_checkstring(L, 2);
-  if (SSL_CTX_set1_groups_list(context->ssl, names) != 1)
-    return invalid(L, "name of a curve", names);
-  return done(L, true);
+  if (SSL_CTX_set1_groups_list(context->ssl, luaL_checkstring(L, 2)) == 1)
+    return done(L, true);
+  lua_pushnil(L);
+  lua_pushliteral(L, "unknown curve");
+  return 2;
 }
 
 /* setdhparam(context, pem) */

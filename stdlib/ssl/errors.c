@@ -13,6 +13,8 @@ const char *errors_take(char *buffer, size_t size) {
     return "unknown error";
   if (ERR_SYSTEM_ERROR(code))
     return strerror_r(ERR_GET_REASON(code), buffer, size);
+  if (ERR_GET_LIB(code) == ERR_LIB_OSSL_DECODER)
+    return "not in a known format";
   const char *reason = ERR_reason_error_string(code);
   if (reason)
     return reason;

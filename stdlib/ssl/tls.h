@@ -54,6 +54,7 @@ struct tls {
   bool failed;  /* for good */
   bool ended;   /* the kernel has told the end */
   bool selects; /* a server chooses its context by the name the client asks for */
+  bool strict;  /* who asks for none of them is refused */
   bool asking;  /* a function of the context or the server runs */
   bool raised;  /* an error of a callback lies on its stack */
 };
@@ -75,6 +76,8 @@ BIO *tls_new_bio(struct tls *tls);
 
 /* Prepares the transport at `index` for them. */
 void callbacks_prepare(lua_State *L, int index, struct tls *tls);
+/* The error that one has raised, as text. */
+const char *callbacks_error(const struct tls *tls);
 int callbacks_alpn(SSL *ssl, const unsigned char **out, unsigned char *size,
                    const unsigned char *offered, unsigned offered_size, void *arg);
 int callbacks_server_name(SSL *ssl, int *alert, void *arg);

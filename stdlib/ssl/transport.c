@@ -54,9 +54,12 @@ static int fail_by_queue(struct tls *tls) {
   int reason = ERR_SYSTEM_ERROR(code) ? 0 : ERR_GET_REASON(code);
   const char *text = errors_take(buffer, sizeof buffer);
   if (tls->raised)
-    return fail(tls, "an error in a callback");
+    return fail(tls, "error in a callback: %s", callbacks_error(tls));
   if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED && tls->problem)
     return fail(tls, "%s: %s", text, tls->problem);
+  if (reason > SSL_AD_REASON_OFFSET)
+    return fail(tls, "the peer's alert: %s",
+                SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET));
   return fail(tls, "%s%s", comment(reason), text);
 }
 

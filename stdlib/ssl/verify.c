@@ -1,4 +1,5 @@
 /* verify.c: what is wrong with a peer's certificate, in words. */
+#include <arpa/inet.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdlib.h>
@@ -33,13 +34,11 @@ static void print_name(BIO *out, const X509_NAME *name) {
     X509_NAME_print_ex(out, name, 0, XN_FLAG_ONELINE & ~(XN_FLAG_SPC_EQ | ASN1_STRFLGS_ESC_MSB));
 }
 
-static const char *print_alternative(BIO *out, const GENERAL_NAME *name, const char *separator) {
-  BIO_puts(out, separator);
-  if (name->type == GEN_DNS)
-    ASN1_STRING_print_ex(out, name->d.dNSName, ASN1_STRFLGS_ESC_CTRL);
-  else
-    GENERAL_NAME_print(out, (GENERAL_NAME *)name);
-  return ", ";
+static void print_address(BIO *out, const ASN1_OCTET_STRING *address) {
+  char text[INET6_ADDRSTRLEN];
+  int family = ASN1_STRING_length(address) == 4 ? AF_INET : AF_INET6;
+  if (ASN1_STRING_length(address) == (family == AF_INET ? 4 : 16))
+    BIO_puts(out, inet_ntop(family, ASN1_STRING_get0_data(address), text, sizeof text));
 }
 
 /* The names that a certificate is for. */
@@ -48,8 +47,14 @@ static void print_names(BIO *out, X509 *x509) {
   GENERAL_NAMES *names = X509_get_ext_d2i(x509, NID_subject_alt_name, NULL, NULL);
   for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
     const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
-    if (name->type == GEN_DNS || name->type == GEN_IPADD)
-      separator = print_alternative(out, name, separator);
+    if (name->type != GEN_DNS && name->type != GEN_IPADD)
+      continue;
+    BIO_puts(out, separator);
+    separator = ", ";
+    if (name->type == GEN_DNS)
+      ASN1_STRING_print_ex(out, name->d.dNSName, ASN1_STRFLGS_ESC_CTRL);
+    else
+      print_address(out, name->d.iPAddress);
   }
   GENERAL_NAMES_free(names);
   if (!*separator)
