@@ -56,17 +56,22 @@ local TYPES = {
   servername = { string = true },
 }
 
-local function check_types(params, level)
-  for name, types in pairs(TYPES) do
-    local value = params[name]
+-- The caller's caller has given the parameters, as an argument of that function.
+local function check_params(params, number, name)
+  if type(params) ~= "table" then
+    error(("bad argument #%d to '%s' (table expected, got %s)"):format(
+            number, name, params == nil and "no value" or type(params)), 3)
+  end
+  for field, types in pairs(TYPES) do
+    local value = params[field]
     if value ~= nil and not types[type(value)] then
       local expected = {}
       for type_name in pairs(types) do
         expected[#expected + 1] = type_name
       end
       table.sort(expected)
-      error(("bad field '%s' (%s expected, got %s)"):format(name, table.concat(expected, " or "),
-                                                             type(value)), level + 1)
+      error(("bad field '%s' (%s expected, got %s)"):format(field, table.concat(expected, " or "),
+                                                             type(value)), 3)
     end
   end
 end
@@ -118,7 +123,7 @@ local function set_key(context, file, password)
   if not ok and asked and type(password) == "function" then
     ok, message = settings.setkey(context, file, password())
   elseif not ok and asked and not given then
-    message = message .. ", a password is needed"
+    message = "a password is needed"
   end
   return named("key", file, ok, message)
 end
@@ -140,11 +145,12 @@ local function set_certificates(context, params)
   return true
 end
 
+-- Servers verify only by the roots they were given: the system's are for servers, not for clients.
 local function set_trust(context, params)
   local server = settings.isserver(context)
   local verify = params.verify or (server and "none" or "peer")
-  local ok, message = settings.setverify(context, unpack_list(verify))
-  if not ok then
+  local verifies, message = settings.setverify(context, unpack_list(verify))
+  if verifies == nil then
     return nil, message
   end
   if not server and not params.verify and not params.dane then
@@ -153,8 +159,10 @@ local function set_trust(context, params)
   if params.cafile or params.capath then
     return named(params.cafile and "cafile" or "capath", params.cafile or params.capath,
                  settings.setlocations(context, params.cafile, params.capath))
+  elseif server and verifies then
+    return nil, "cafile or capath is needed to verify clients"
   end
-  return server or settings.setsystem(context)
+  return not verifies or settings.setsystem(context)
 end
 
 local function set_dhparam(context, dhparam)
@@ -230,12 +238,7 @@ end
 
 local MODES = { client = false, server = true }
 
-local function new_context(params, level)
-  if type(params) ~= "table" then
-    error(("bad argument #1 to 'newcontext' (table expected, got %s)"):format(type(params)),
-          level + 1)
-  end
-  check_types(params, level + 1)
+local function new_context(params)
   local server = MODES[params.mode]
   if server == nil then
     return nil, ("invalid mode (%s)"):format(params.mode)
@@ -287,7 +290,8 @@ end
 ---@raise an error for a field of the wrong type
 -- Source: LuaSec.
 function ssl.newcontext(params)
-  return new_context(params, 2)
+  check_params(params, 1, "newcontext")
+  return new_context(params)
 end
 
 --- A certificate from its text.
@@ -313,18 +317,18 @@ local Connection = socket_core.Secure:extend("SSL connection")
 ---@return string # what is wrong with the parameters; or "closed", "unread data"
 ---@raise an error for a field of the wrong type
 -- Source: LuaSec.
--- Differs: data received before the handshake | is lost, or is taken for data of the connection |
---   the socket is refused with "unread data"
+-- Differs: data received before the handshake is lost | the socket is refused with "unread data"
 function ssl.wrap(sock, params)
-  local context, message = params, nil
+  local context = params
   if type(params) ~= "userdata" then
-    context, message = new_context(params, 2)
+    local message
+    check_params(params, 2, "wrap")
+    context, message = new_context(params)
     if not context then
       return nil, message
     end
   end
-  local conn
-  conn, message = socket_core.upgrade(sock, core.transport(context), Connection)
+  local conn, message = socket_core.upgrade(sock, core.transport(context), Connection)
   if not conn then
     return nil, message
   end
@@ -355,13 +359,14 @@ end
 -- Source: LuaSec.
 function Connection:dohandshake()
   local ok, message = self:handshake()
-  if not ok then
-    local raised, err = self.transport:raised()
-    if raised then
-      error(err, 0)
-    end
+  if ok then
+    return true
   end
-  return ok, message
+  local raised, err = self.transport:raised()
+  if raised then
+    error(err, 0)
+  end
+  return nil, message
 end
 
 --- Names. For a client, the name of the server it wants, which the certificate has to be for; an
@@ -373,7 +378,7 @@ end
 ---@return true
 ---@raise an error for a name that cannot be one
 -- Source: LuaSec.
--- Differs: a client's name | is only sent | the certificate has to be for it
+-- Differs: a client's name is only sent | the certificate has to be for it
 function Connection:sni(names, strict)
   local transport = self.transport
   if type(names) == "string" then
@@ -445,7 +450,7 @@ end
 ---@return any # without a field a table { protocol, cipher, key, authentication, encryption, mac,
 --   bits, algbits, export, compression, resumed }; nil before the handshake
 -- Source: LuaSec.
--- Differs: resumed | not there | whether a session was resumed
+-- Differs: no field `resumed` | tells whether a session was resumed
 function Connection:info(field)
   local cipher, description, bits, algbits, protocol, resumed = self.transport:info()
   if not cipher then
@@ -533,7 +538,5 @@ end
 function Connection:setsession(session)
   return self.transport:setsession(session)
 end
-
-ssl.Connection = Connection
 
 return ssl

@@ -6,7 +6,7 @@ local Folder = {}
 Folder.__index = Folder
 
 local function shell(command)
-  local pipe = assert(io.popen(command .. " 2>&1"))
+  local pipe = assert(io.popen("{ " .. command .. "; } 2>&1"))
   local output = pipe:read("a")
   assert(pipe:close(), output)
 end
@@ -64,8 +64,8 @@ function Folder:issue(name, options)
     -CAkey %s.key -set_serial %d %s -extfile %s.ext -out %s.pem]]):format(
     self.path, name, name, name, name, by, by, self.serial, days, name, name))
   if options.password then
-    shell(("cd '%s' && openssl ec -in %s.key -aes256 -passout pass:%s -out %s.tmp && mv %s.tmp %s.key")
-      :format(self.path, name, options.password, name, name, name))
+    shell(([[cd '%s' && openssl ec -in %s.key -aes256 -passout pass:%s -out %s.new && \
+      mv %s.new %s.key]]):format(self.path, name, options.password, name, name, name))
   end
 end
 

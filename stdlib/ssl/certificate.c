@@ -133,22 +133,16 @@ static int l_notbefore(lua_State *L) {
 
 static int l_notafter(lua_State *L) { return push_time(L, X509_get0_notAfter(check(L, 1)->x509)); }
 
-/* Whether `when` is before (-1) or not before (1) the time at `arg`. */
-static int compare(lua_State *L, const ASN1_TIME *when, int arg) {
-  return ASN1_TIME_cmp_time_t(when, (time_t)luaL_checkinteger(L, arg));
-}
-
 /***
- * Certificate:validat(from [, to]): whether it is valid then, or all the time between.
- * @param from integer  as os.time() gives it
- * @param to? integer
+ * Certificate:validat(time): whether it is valid then.
+ * @param time integer  as os.time() gives it
  * @return boolean
  */
 static int l_validat(lua_State *L) {
   const X509 *x509 = check(L, 1)->x509;
-  int last = lua_isnoneornil(L, 3) ? 2 : 3;
-  lua_pushboolean(L, compare(L, X509_get0_notBefore(x509), 2) <= 0 &&
-                         compare(L, X509_get0_notAfter(x509), last) >= 0);
+  time_t when = (time_t)luaL_checkinteger(L, 2);
+  lua_pushboolean(L, ASN1_TIME_cmp_time_t(X509_get0_notBefore(x509), when) <= 0 &&
+                         ASN1_TIME_cmp_time_t(X509_get0_notAfter(x509), when) >= 0);
   return 1;
 }
 
@@ -217,7 +211,7 @@ static int l_pem(lua_State *L) {
 static int l_pubkey(lua_State *L) {
   EVP_PKEY *key = X509_get0_pubkey(check(L, 1)->x509);
   if (!key)
-    return 0;
+    return luaL_pushfail(L), 1;
   BIO *bio = BIO_new(BIO_s_mem());
   if (bio)
     PEM_write_bio_PUBKEY(bio, key);

@@ -179,7 +179,7 @@ static int l_finished(lua_State *L) {
   size_t size = lua_toboolean(L, 2) ? SSL_get_peer_finished(tls->ssl, data, sizeof data)
                                     : SSL_get_finished(tls->ssl, data, sizeof data);
   if (size == 0)
-    return 0;
+    return luaL_pushfail(L), 1;
   lua_pushlstring(L, data, size);
   return 1;
 }
@@ -191,7 +191,7 @@ static int l_info(lua_State *L) {
   char description[256];
   int of_algorithm;
   if (!cipher)
-    return 0;
+    return luaL_pushfail(L), 1;
   int bits = SSL_CIPHER_get_bits(cipher, &of_algorithm);
   lua_pushstring(L, SSL_CIPHER_get_name(cipher));
   lua_pushstring(L, SSL_CIPHER_description(cipher, description, sizeof description));
@@ -207,7 +207,7 @@ static int l_alpn(lua_State *L) {
   unsigned size;
   SSL_get0_alpn_selected(tls_check(L, 1)->ssl, &name, &size);
   if (size == 0)
-    return 0;
+    return luaL_pushfail(L), 1;
   lua_pushlstring(L, (const char *)name, size);
   return 1;
 }

@@ -114,7 +114,7 @@ static int invalid(lua_State *L, const char *what, const char *name) {
   return 2;
 }
 
-/* setverify(context, mode ...) */
+/* setverify(context, mode ...) -> whether it verifies | nil, message */
 static int l_set_verify(lua_State *L) {
   struct context *context = begin(L);
   int mode = SSL_VERIFY_NONE;
@@ -130,7 +130,8 @@ static int l_set_verify(lua_State *L) {
       return invalid(L, "verify option", name);
   }
   SSL_CTX_set_verify(context->ssl, mode, verify_callback);
-  return done(L, true);
+  lua_pushboolean(L, mode != SSL_VERIFY_NONE);
+  return 1;
 }
 
 /* setverifyext(context, option ...) */

@@ -26,8 +26,10 @@ int session_remember(SSL *ssl, SSL_SESSION *session) {
 
 int session_get(lua_State *L) {
   struct tls *tls = tls_check(L, 1);
+  if (!tls->session && SSL_session_reused(tls->ssl)) /* the server offered none in its place */
+    tls->session = SSL_get1_session(tls->ssl);
   if (!tls->session)
-    return 0;
+    return luaL_pushfail(L), 1;
   struct session *session = lua_newuserdatauv(L, sizeof *session, 0);
   *session = (struct session){0};
   luaL_setmetatable(L, SESSION_TYPE);

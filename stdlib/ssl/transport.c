@@ -48,6 +48,13 @@ static const char *comment(int reason) {
   }
 }
 
+/* Without the protocol that OpenSSL thinks it is of: "tlsv1 alert unknown ca". */
+static const char *text_of_alert(const char *text) {
+  const char *space = strchr(text, ' ');
+  text = space ? space + 1 : text;
+  return strncmp(text, "alert ", 6) == 0 ? text + 6 : text;
+}
+
 static int fail_by_queue(struct tls *tls) {
   char buffer[256];
   unsigned long code = ERR_peek_error();
@@ -58,8 +65,7 @@ static int fail_by_queue(struct tls *tls) {
   if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED && tls->problem)
     return fail(tls, "%s: %s", text, tls->problem);
   if (reason > SSL_AD_REASON_OFFSET)
-    return fail(tls, "the peer's alert: %s",
-                SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET));
+    return fail(tls, "the peer's alert: %s", text_of_alert(text));
   return fail(tls, "%s%s", comment(reason), text);
 }
 
