@@ -1,5 +1,6 @@
 local moonlet = require "moonlet"
 local certificates = require "support.certificates"
+local socket = require "moonlet.socket"
 local ssl = require "moonlet.ssl"
 local support = require "support"
 local tls = require "support.tls"
@@ -99,7 +100,7 @@ describe("moonlet.ssl", function()
     it("raises for a field of the wrong type", function()
       assert.error_matches(function() ssl.newcontext { mode = "client", key = 1 } end,
                            "bad field 'key' %(string expected, got number%)")
-      assert.error_matches(function() ssl.wrap(nil, { mode = "client", verify = true }) end,
+      assert.error_matches(function() ssl.wrap(socket.tcp(), { verify = true }) end,
                            "bad field 'verify' %(string or table expected, got boolean%)")
       assert.error_matches(function() ssl.newcontext("client") end,
                            "bad argument #1 to 'newcontext' %(table expected, got string%)")
@@ -190,6 +191,7 @@ describe("moonlet.ssl", function()
     assert.is_nil(client:getalpn())
     assert.is_nil(client:getfinished())
     assert.is_nil(client:getsession())
+    assert.same({ false, "no handshake yet" }, { client:getpeerverification() })
     assert.is_nil(server:getsniname())
     assert.same({}, client:getpeerchain())
   end)

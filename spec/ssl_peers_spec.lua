@@ -248,7 +248,8 @@ describe("moonlet.ssl", function()
       local requests = {}
       local port = listen(respond(requests, "answer"))
       -- By a program that trusts our root as the system's.
-      local code = "print(require [[moonlet.ssl.https]].request([[https://localhost:%d/]], [[a=b]]))"
+      local code = "print(require [[moonlet.ssl.https]].request([[https://localhost:%d/]], " ..
+        "[[a=b]]))"
       local other <close> = peer.start(("SSL_CERT_FILE=%s %s -e '%s'"):format(
         folder:file("ca.pem"), support.interpreter, code:format(port)))
       local status, output = other:finish()

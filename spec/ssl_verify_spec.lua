@@ -166,6 +166,29 @@ describe("moonlet.ssl verifies certificates:", function()
     assert.same({ { "certificate has expired", "hostname mismatch" } }, errors)
   end)
 
+  it("by records of the DNS", function()
+    local pipe <close> = assert(io.popen(("openssl x509 -in %s -noout -pubkey | openssl pkey " ..
+      "-pubin -outform DER | openssl dgst -sha256 -binary"):format(folder:file("strange.pem"))))
+    local digest = pipe:read("a")
+    for _, data in ipairs { digest, ("x"):rep(32) } do
+      local server, client = tls.wrap(folder:params("server", "strange"),
+                                      { mode = "client", dane = true })
+      assert.is_true(client:setdane("localhost"))
+      assert.is_true(client:settlsa(3, 1, 1, data))
+      assert.is_nil((client:settlsa(3, 1, 1, "too short")))
+      local _, of_client = tls.handshake(server, client)
+      if data == digest then
+        assert.same({ n = 1, true }, of_client)
+      else
+        contains(of_client[2], "certificate verify failed")
+      end
+      tls.close(server, client)
+    end
+    assert.same({ nil, "invalid dane option (all)" },
+                { ssl.newcontext { mode = "client", dane = { "all" } } })
+    assert(ssl.newcontext { mode = "client", dane = { "no_ee_namechecks" } })
+  end)
+
   describe("a server", function()
     local function mutual(certificate, more)
       local server = folder:params("server", "server", {

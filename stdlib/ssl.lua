@@ -14,6 +14,8 @@
 --
 -- The library is OpenSSL 3. Renegotiation and compression are off, and TLS before 1.2 unless
 -- `protocol` asks for it.
+---@field config table  what the OpenSSL at hand has: protocols, options, curves, algorithms,
+--   capabilities; each a table of name = true
 -- Differs: certificates | not verified unless asked for | a client verifies the server's chain and
 --   name against the system's store, unless `verify` says otherwise
 -- Differs: errors of a handshake | OpenSSL's own words | with what is wrong with which certificate
@@ -153,7 +155,7 @@ local function set_trust(context, params)
   if verifies == nil then
     return nil, message
   end
-  if not server and not params.verify and not params.dane then
+  if not server and not params.verify then
     settings.neednames(context)
   end
   if params.cafile or params.capath then
@@ -320,6 +322,10 @@ local Connection = socket_core.Secure:extend("SSL connection")
 -- Differs: data received before the handshake is lost | the socket is refused with "unread data"
 function ssl.wrap(sock, params)
   local context = params
+  if type(sock) ~= "userdata" or not sock.is or not sock:is(socket_core.Stream) then
+    error(("bad argument #1 to 'wrap' (socket of moonlet.socket expected, got %s)"):format(
+            sock == nil and "no value" or type(sock)), 2)
+  end
   if type(params) ~= "userdata" then
     local message
     check_params(params, 2, "wrap")

@@ -160,6 +160,11 @@ static void push_errors(lua_State *L, const struct verify_errors *errors) {
 static int l_verification(lua_State *L) {
   const struct tls *tls = tls_check(L, 1);
   long result = SSL_get_verify_result(tls->ssl);
+  if (!tls->errors && !SSL_is_init_finished(tls->ssl)) {
+    lua_pushboolean(L, 0);
+    lua_pushliteral(L, "no handshake yet");
+    return 2;
+  }
   lua_pushboolean(L, result == X509_V_OK && !tls->errors);
   if (lua_toboolean(L, -1))
     return 1;
@@ -256,8 +261,11 @@ static int done(lua_State *L, bool ok) {
 
 static int l_set_dane(lua_State *L) {
   struct tls *tls = tls_check(L, 1);
+  const char *name = luaL_checkstring(L, 2);
   ERR_clear_error();
-  return done(L, SSL_dane_enable(tls->ssl, luaL_checkstring(L, 2)) == 1);
+  free(tls->name);
+  tls->name = strdup(name);
+  return done(L, tls->name && SSL_dane_enable(tls->ssl, name) == 1);
 }
 
 /* settlsa(usage, selector, matching type, data) */

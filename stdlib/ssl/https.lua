@@ -2,6 +2,8 @@
 --
 -- LuaSocket has to be installed. Where a server redirects to plain HTTP, LuaSocket goes on by
 -- itself, without moonlet.socket unless moonlet.monkey has put that in place.
+---@field PORT integer  where a URL has none (443)
+---@field TIMEOUT number  seconds for each single wait (60)
 -- Differs: certificates | not verified unless asked for | verified, see moonlet.ssl.newcontext
 
 local http = require "socket.http"
@@ -12,8 +14,8 @@ local url = require "socket.url"
 
 local https = {
   _VERSION = ssl._VERSION,
-  PORT = 443, -- where a URL has none
-  TIMEOUT = 60, -- seconds for each single wait
+  PORT = 443,
+  TIMEOUT = 60,
 }
 
 -- What LuaSocket takes for a TCP socket: the methods of the socket within.
@@ -58,8 +60,8 @@ local FIELDS = { "protocol", "key", "certificate", "password", "certificates", "
                  "verify", "verifyext", "options", "ciphers", "ciphersuites", "depth", "curve",
                  "curveslist", "alpn", "servername" }
 
---- A function that makes a socket, as http.request wants it in a request's field `create`; the
--- socket makes a TLS connection.
+--- ssl.https.tcp([params]): a function that makes a socket, as http.request wants it in a
+-- request's field `create`; the socket makes a TLS connection.
 ---@param params? table # see moonlet.ssl.newcontext; `mode` is "client"
 ---@return function
 -- Source: LuaSec.
@@ -97,7 +99,7 @@ local function from_string(address, body, chunks)
   return from_table(request)
 end
 
---- Makes a request and returns the response.
+--- ssl.https.request(request [, body]): makes a request and returns the response.
 ---@param request string|table # a URL; or http.request's table, which may have fields of
 --   moonlet.ssl.newcontext too, but no proxy
 ---@param body? string # with a URL: sent by POST
