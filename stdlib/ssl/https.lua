@@ -81,7 +81,9 @@ local function from_table(request)
   for name, value in pairs(request) do
     copy[name] = value
   end
-  copy.url = url.build(url.parse(copy.url, { port = https.PORT }))
+  local parsed = url.parse(copy.url, { port = https.PORT })
+  parsed.scheme = "https"
+  copy.url = url.build(parsed)
   copy.create = https.tcp(request)
   return copy
 end
