@@ -281,7 +281,7 @@ static int recv_step(lua_State *L, bool timed_out) {
     return 1;
   }
   if (count == TRANSPORT_WANT_READ || count == TRANSPORT_WANT_WRITE)
-    return timed_out ? sock_fail_with(L, "timeout")
+    return timed_out ? sock_fail_with(L, stream_timeout(self, count))
                      : sock_again(&self->sock, stream_events(count), self->sock.read_due);
   return stream_fail(L, self, count);
 }
