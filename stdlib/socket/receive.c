@@ -293,5 +293,6 @@ int stream_recv(lua_State *L) {
   luaL_argcheck(L, most > 0, 2, "must be positive");
   lua_settop(L, 1);
   lua_pushinteger(L, most);
+  lua_settop(L, INDEX_PREFIX); /* there is none */
   return sock_read(L, &self->sock, &kind);
 }
