@@ -59,6 +59,20 @@ local SAMPLES = {
     local ThreadPool = require("moonlet.threadpool").ThreadPool
     return ThreadPool(1), ThreadPool.super
   end,
+  ["moonlet.ssl.Certificate"] = function()
+    return {}, debug.getregistry()["moonlet.ssl.Certificate"]
+  end,
+  ["moonlet.ssl.Connection"] = function()
+    local sock, other <close> = require("moonlet.socket").socketpair()
+    local conn <close> = require("moonlet.ssl").wrap(sock, { mode = "client" })
+    return conn, other and getmetatable(conn)
+  end,
+  ["moonlet.ssl.Context"] = function()
+    return require("moonlet.ssl").newcontext { mode = "client" }
+  end,
+  ["moonlet.ssl.Session"] = function()
+    return {}, debug.getregistry()["moonlet.ssl.Session"]
+  end,
   ["moonlet.zlib.Deflater"] = function()
     return require("moonlet.zlib").deflate()
   end,

@@ -237,20 +237,22 @@ local function rest(timeout, start)
   return timeout and math.max(timeout - (moonlet.now() - start), 0)
 end
 
--- Certificates name the host that was asked for.
+-- The certificate has to be for the host that was asked for, unless the parameters name another.
 local function secure(self, params, host, timeout)
   local ssl = require "moonlet.ssl"
   local guard <close> = guarding(self)
-  local full = { mode = "client", servername = host }
-  for name, value in pairs(params == true and {} or params) do
-    full[name] = value
+  if type(params) ~= "userdata" then
+    params = setmetatable({ mode = "client" }, { __index = params ~= true and params or nil })
   end
-  local conn, message = ssl.wrap(self, full)
+  local conn, message = ssl.wrap(self, params)
   if not conn then
     return nil, message
   end
   guard:release()
   local conn_guard <close> = guarding(conn)
+  if type(params) == "userdata" or not params.servername then
+    conn:sni(host)
+  end
   conn:settimeout(timeout, "t")
   local ok
   ok, message = conn:dohandshake()
@@ -264,7 +266,7 @@ end
 -- The timeout is one for all of that, and for the TLS handshake; it stays on the socket, as
 -- settimeout(timeout).
 ---@param where string|integer|table  {host, port}, "host:port", "unix:/path", a port here ...;
---   a table's field `ssl` (true, or parameters of moonlet.ssl) asks for TLS
+--   a table's field `ssl` (true, or a context or parameters of moonlet.ssl) asks for TLS
 ---@param timeout? number|moonlet.Timeout  seconds
 ---@return moonlet.socket.Stream|nil
 ---@return string # "timeout", "connection refused", or another reason

@@ -218,7 +218,7 @@ static int receive_step(lua_State *L, bool timed_out) {
       return ended(L, self, pattern);
     if (word == TRANSPORT_WANT_READ || word == TRANSPORT_WANT_WRITE) {
       if (timed_out)
-        return stopped(L, self, pattern, "timeout");
+        return stopped(L, self, pattern, stream_timeout(self, word));
       return sock_again(&self->sock, stream_events(word), self->sock.read_due);
     }
     if (word != GO_ON) {
@@ -281,7 +281,7 @@ static int recv_step(lua_State *L, bool timed_out) {
     return 1;
   }
   if (count == TRANSPORT_WANT_READ || count == TRANSPORT_WANT_WRITE)
-    return timed_out ? sock_fail_with(L, "timeout")
+    return timed_out ? sock_fail_with(L, stream_timeout(self, count))
                      : sock_again(&self->sock, stream_events(count), self->sock.read_due);
   return stream_fail(L, self, count);
 }
@@ -293,5 +293,6 @@ int stream_recv(lua_State *L) {
   luaL_argcheck(L, most > 0, 2, "must be positive");
   lua_settop(L, 1);
   lua_pushinteger(L, most);
+  lua_settop(L, INDEX_PREFIX); /* there is none */
   return sock_read(L, &self->sock, &kind);
 }

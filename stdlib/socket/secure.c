@@ -69,7 +69,7 @@ static int handshake_step(lua_State *L, bool timed_out) {
   if (word != TRANSPORT_WANT_READ && word != TRANSPORT_WANT_WRITE)
     return stream_fail(L, self, word);
   if (timed_out)
-    return sock_fail_with(L, "timeout");
+    return sock_fail_with(L, stream_timeout(self, word));
   return sock_again(&self->sock, stream_events(word), self->sock.read_due);
 }
 
@@ -87,12 +87,19 @@ static int l_handshake(lua_State *L) {
   return sock_read(L, &self->sock, &kind);
 }
 
+/***
+ * secure:setfd(fd): not for a connection under TLS, whose keys are of no use elsewhere.
+ * @param fd integer
+ * @raise an error
+ */
+static int l_setfd(lua_State *L) { return luaL_argerror(L, 1, "under TLS"); }
+
 static void get_transport(lua_State *L, void *object) {
   (void)object;
   lua_getiuservalue(L, 1, UV_TRANSPORT);
 }
 
-static const luaL_Reg methods[] = {{"handshake", l_handshake}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"handshake", l_handshake}, {"setfd", l_setfd}, {NULL, NULL}};
 
 static const struct class_field fields[] = {{"transport", get_transport, NULL}, {NULL, NULL, NULL}};
 

@@ -102,7 +102,7 @@ static int send_step(lua_State *L, bool timed_out) {
     }
     if (count == TRANSPORT_WANT_READ || count == TRANSPORT_WANT_WRITE) {
       if (timed_out)
-        return send_result(L, self, first, "timeout");
+        return send_result(L, self, first, stream_timeout(self, count));
       return sock_again(&self->sock, stream_events(count), self->sock.write_due);
     }
     stream_fail(L, self, count);
@@ -277,6 +277,8 @@ static int l_shutdown(lua_State *L) {
 static void finish(struct stream *self) {
   if (self->transport && self->sock.fd >= 0)
     self->transport->kind->farewell(self->transport);
+  if (self->transport)
+    self->transport->fd = -1;
   self->sock.closed = true;
 }
 

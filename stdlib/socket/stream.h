@@ -38,6 +38,13 @@ static inline int stream_events(ssize_t word) {
   return word == TRANSPORT_WANT_READ ? EV_READ : EV_WRITE;
 }
 
+/* How a call that may not wait any longer for that ends: of TLS, LuaSec tells what it wants. */
+static inline const char *stream_timeout(const struct stream *self, ssize_t word) {
+  if (!self->transport || (self->sock.block != 0 && self->sock.total != 0))
+    return "timeout";
+  return word == TRANSPORT_WANT_READ ? "wantread" : "wantwrite";
+}
+
 /* Forgets what the buffer holds. */
 void stream_discard(struct stream *self);
 
