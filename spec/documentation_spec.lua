@@ -81,6 +81,13 @@ local SAMPLES = {
   end,
 }
 
+for _, name in ipairs { "Socket", "Stream", "TCP", "UDP", "Unix", "UnixDatagram", "Secure" } do
+  SAMPLES["moonlet.socket." .. name] = function()
+    local class = require("moonlet.socket.core")[name]
+    return class(), class
+  end
+end
+
 local documentation = model.read(model.sources())
 
 -- ---- what is documented ----
@@ -249,6 +256,12 @@ describe("the convention", function()
   local function parse(...)
     return grammar.parse { file = "some.c", line = 7, language = "C", lines = { ... } }
   end
+
+  it("lets signatures go on after a comma at the end of a line", function()
+    local entry = parse("Box:get(),", "Box:take(): gets it.")
+    assert.equal(2, #entry.signatures)
+    assert.same({ "gets it." }, entry.text)
+  end)
 
   it("is understood with all its tags", function()
     local entry = parse("Box:get([timeout]), Box:take([timeout]): waits for it.", "More.",

@@ -1,7 +1,14 @@
 --- Sockets with LuaSocket's API, whose calls block only their greenlet.
 --
 -- LuaSocket's own modules written in Lua (socket.http, ftp, smtp ...) run on it once
--- moonlet.monkey has put it in place of `socket`.
+-- moonlet.monkey has put it in place of `socket`. One greenlet at a time may read from a socket,
+-- and one write to it; whoever waits on one that is closed gets nil, "closed".
+--
+-- What goes wrong is returned: nil, a message in LuaSocket's words, and the errno if there is one.
+---@field BLOCKSIZE integer  bytes that sources ask for at a time
+---@field dns table  the module moonlet.socket.dns
+---@field sinkt table<string, function>  the kinds of sinks that sink makes
+---@field sourcet table<string, function>  the kinds of sources that source makes
 -- Differs: socket objects | recv, sendall, makefile ... raise | LuaSocket's receive and send return
 -- Differs: settimeout | of one call | "b": of each single wait, as LuaSocket's manual says; "t": of
 --   the whole call
@@ -29,10 +36,12 @@ local socket = {
   wait_read = core.wait_read,
   wait_write = core.wait_write,
   gettime = core.gettime,
-  Socket = core.Socket,
 }
 
---- Sockets of the unix domain: unix() and unix.stream() for streams, unix.dgram() for datagrams.
+--- socket.unix(): a unix socket for streams.
+-- As a table it has more: unix.stream() and unix.tcp() are the same, unix.dgram() and unix.udp()
+-- make a UnixDatagram.
+---@return Unix
 -- Source: LuaSocket's socket.unix.
 socket.unix = setmetatable({
   stream = core.unix_stream,
@@ -45,28 +54,48 @@ socket.unix = setmetatable({
   end,
 })
 
--- ---- making connections ----
+-- ---- arguments ----
 
-local makers = { inet = core.tcp4, inet6 = core.tcp6, unspec = core.tcp }
+-- For a function that the user calls: blames its caller.
+local function bad_argument(number, name, message)
+  error(("bad argument #%d to '%s' (%s)"):format(number, name, message), 4)
+end
 
-local function check_string(value, number, name)
-  if type(value) ~= "string" then
-    error(("bad argument #%d to '%s' (string expected, got %s)"):format(
-            number, name, value == nil and "no value" or type(value)), 3)
+local function check_host(host, number, name)
+  if type(host) ~= "string" then
+    local got = host == nil and "no value" or type(host)
+    bad_argument(number, name, "string expected, got " .. got)
+  elseif host:find("\0", 1, true) then
+    bad_argument(number, name, "host contains a NUL")
+  end
+end
+
+local function check_port(port, number, name)
+  local value = tonumber(port)
+  if type(port) ~= "string" and not value then
+    local got = port == nil and "no value" or type(port)
+    bad_argument(number, name, "number or string expected, got " .. got)
+  elseif value and not (math.tointeger(value) and value >= 0 and value <= 65535) then
+    bad_argument(number, name, "port out of range")
   end
 end
 
 -- A time limit in seconds; a Timeout bounds everything by itself.
 local function check_timeout(timeout, number, name)
   if type(timeout) == "userdata" and timeout.is and timeout:is(moonlet.Timeout) then
-    return nil
-  end
-  if timeout ~= nil and type(timeout) ~= "number" then
-    error(("bad argument #%d to '%s' (number expected, got %s)"):format(
-            number, name, type(timeout)), 3)
+    return timeout:pending() and nil or
+      bad_argument(number, name, "Timeout has not been started")
+  elseif timeout ~= nil and type(timeout) ~= "number" then
+    bad_argument(number, name, "number expected, got " .. type(timeout))
+  elseif timeout ~= timeout then
+    bad_argument(number, name, "timeout is not a number")
   end
   return timeout and math.max(timeout, 0)
 end
+
+-- ---- making connections ----
+
+local makers = { inet = core.tcp4, inet6 = core.tcp6, unspec = core.tcp }
 
 -- Closes a socket at the end of the block unless it was released.
 local Guard = {}
@@ -88,24 +117,50 @@ function Guard:__close()
   end
 end
 
--- The local address may be of one family only, which then is the peer's too.
+-- A socket bound to a local address, whose family then is the peer's too.
 local function bind_local(host, port, family)
-  local infos, problem = dns.getaddrinfo(host)
-  if not infos then
-    return nil, problem
-  end
-  for _, info in ipairs(infos) do
+  local infos, message, number = dns.getaddrinfo(host)
+  for _, info in ipairs(infos or {}) do
     if family == "unspec" or info.family == family then
-      local self = makers[info.family]()
-      local ok
-      ok, problem = self:bind(info.addr, port or 0)
-      if ok then
-        return self
+      local self, ok
+      self, message, number = makers[info.family]()
+      if self then
+        local guard <close> = guarding(self)
+        ok, message, number = self:bind(info.addr, port)
+        if ok then
+          return guard:release()
+        end
       end
-      self:close()
     end
   end
-  return nil, problem or "no address of that family"
+  return nil, message or "no address of that family", number
+end
+
+local function connect(host, port, local_host, local_port, family)
+  local self, ok, message, number
+  if local_host then
+    self, message, number = bind_local(local_host, local_port or 0, family)
+  else
+    self, message, number = makers[family]()
+  end
+  if not self then
+    return nil, message, number
+  end
+  local guard <close> = guarding(self)
+  ok, message, number = self:connect(host, port)
+  if not ok then
+    return nil, message, number
+  end
+  return guard:release()
+end
+
+local function check_ends(name, host, port, local_host, local_port)
+  check_host(host, 1, name)
+  check_port(port, 2, name)
+  if local_host ~= nil then
+    check_host(local_host, 3, name)
+    check_port(local_port or 0, 4, name)
+  end
 end
 
 --- A TCP connection to host and port.
@@ -113,30 +168,17 @@ end
 ---@param port integer|string
 ---@param local_host? string  its own address
 ---@param local_port? integer|string
----@param family? "inet"|"inet6"|"unspec"
----@return moonlet.socket.TCP|nil
+---@param family? "inet"|"inet6"|"unspec"  "unspec", either, if nothing is said
+---@return TCP|nil
 ---@return string # "connection refused", or another reason
 ---@return integer # errno, or the resolver's number
 -- Source: LuaSocket.
 function socket.connect(host, port, local_host, local_port, family)
-  check_string(host, 1, "connect")
-  family = family or "unspec"
-  local maker = makers[family] or error("bad argument #5 to 'connect' (unknown family)", 2)
-  local self, problem
-  if local_host then
-    self, problem = bind_local(local_host, local_port, family)
-  else
-    self, problem = maker()
+  check_ends("connect", host, port, local_host, local_port)
+  if not makers[family or "unspec"] then
+    error("bad argument #5 to 'connect' (unknown family)", 2)
   end
-  if not self then
-    return nil, problem
-  end
-  local guard <close> = guarding(self)
-  local ok, message, number = self:connect(host, port)
-  if not ok then
-    return nil, message, number
-  end
-  return guard:release()
+  return connect(host, port, local_host, local_port, family or "unspec")
 end
 
 --- The same over IPv4 only.
@@ -144,12 +186,13 @@ end
 ---@param port integer|string
 ---@param local_host? string  its own address
 ---@param local_port? integer|string
----@return moonlet.socket.TCP|nil
+---@return TCP|nil
 ---@return string # why there is none
 ---@return integer # errno, or the resolver's number
 -- Source: LuaSocket.
 function socket.connect4(host, port, local_host, local_port)
-  return socket.connect(host, port, local_host, local_port, "inet")
+  check_ends("connect4", host, port, local_host, local_port)
+  return connect(host, port, local_host, local_port, "inet")
 end
 
 --- The same over IPv6 only.
@@ -157,12 +200,13 @@ end
 ---@param port integer|string
 ---@param local_host? string  its own address
 ---@param local_port? integer|string
----@return moonlet.socket.TCP|nil
+---@return TCP|nil
 ---@return string # why there is none
 ---@return integer # errno, or the resolver's number
 -- Source: LuaSocket.
 function socket.connect6(host, port, local_host, local_port)
-  return socket.connect(host, port, local_host, local_port, "inet6")
+  check_ends("connect6", host, port, local_host, local_port)
+  return connect(host, port, local_host, local_port, "inet6")
 end
 
 -- A server on one address.
@@ -190,17 +234,18 @@ end
 ---@param host string  "*" for all addresses of IPv4
 ---@param port integer|string  0: a free one
 ---@param backlog? integer  how many may wait to be accepted (32)
----@return moonlet.socket.TCP|nil
+---@return TCP|nil
 ---@return string # why there is none
 ---@return integer # errno, or the resolver's number
 -- Source: LuaSocket.
 function socket.bind(host, port, backlog)
-  check_string(host, 1, "bind")
-  local infos, message, number = dns.getaddrinfo(host == "*" and "0.0.0.0" or host)
-  if not infos then
-    return nil, message, number
+  check_host(host, 1, "bind")
+  check_port(port, 2, "bind")
+  if backlog ~= nil and not math.tointeger(backlog) then
+    error(("bad argument #3 to 'bind' (integer expected, got %s)"):format(type(backlog)), 2)
   end
-  for _, info in ipairs(infos) do
+  local infos, message, number = dns.getaddrinfo(host == "*" and "0.0.0.0" or host)
+  for _, info in ipairs(infos or {}) do
     local self
     self, message, number = serve(info.family, info.addr, port, backlog)
     if self then
@@ -210,22 +255,11 @@ function socket.bind(host, port, backlog)
   return nil, message, number
 end
 
-local function connect_unix(path, timeout)
-  local self = core.unix_stream()
+-- Connects a new socket, to host and port or to a path, within so many seconds.
+local function connect_within(timeout, self, ...)
   local guard <close> = guarding(self)
   self:settimeout(timeout, "t")
-  local ok, message, number = self:connect(path)
-  if not ok then
-    return nil, message, number
-  end
-  return guard:release()
-end
-
-local function connect_tcp(host, port, timeout)
-  local self = core.tcp()
-  local guard <close> = guarding(self)
-  self:settimeout(timeout, "t")
-  local ok, message, number = self:connect(host, port)
+  local ok, message, number = self:connect(...)
   if not ok then
     return nil, message, number
   end
@@ -268,7 +302,7 @@ end
 ---@param where string|integer|table  {host, port}, "host:port", "unix:/path", a port here ...;
 --   a table's field `ssl` (true, or a context or parameters of moonlet.ssl) asks for TLS
 ---@param timeout? number|moonlet.Timeout  seconds
----@return moonlet.socket.Stream|nil
+---@return Stream|nil
 ---@return string # "timeout", "connection refused", or another reason
 ---@return integer # errno, or the resolver's number
 -- Source: gevent.socket.create_connection.
@@ -281,10 +315,10 @@ function socket.create_connection(where, timeout)
   local start = moonlet.now()
   local self, message, number
   if parsed.path then
-    self, message, number = connect_unix(parsed.path, seconds)
+    self, message, number = connect_within(seconds, core.unix_stream(), parsed.path)
   else
     local host = parsed.host == "" and "localhost" or parsed.host
-    self, message, number = connect_tcp(host, parsed.port, seconds)
+    self, message, number = connect_within(seconds, core.tcp(), host, parsed.port)
     if self and type(where) == "table" and where.ssl then
       self, message = secure(self, where.ssl, host, rest(seconds, start))
     end
@@ -300,17 +334,22 @@ end
 -- ---- waiting ----
 
 --- Blocks for so many seconds.
----@param seconds number
+---@param seconds? number
 -- Source: LuaSocket.
 function socket.sleep(seconds)
   moonlet.sleep(seconds)
 end
 
 -- Those that have a descriptor: others count as never ready.
-local function open_ones(list)
+local function open_ones(list, number)
+  if list ~= nil and type(list) ~= "table" then
+    bad_argument(number, "select", "table expected, got " .. type(list))
+  end
   local open = {}
   for _, object in ipairs(list or {}) do
-    if object:getfd() ~= socket._SOCKETINVALID then
+    local kind = type(object)
+    local getfd = (kind == "table" or kind == "userdata") and object.getfd
+    if not getfd or getfd(object) ~= socket._SOCKETINVALID then
       open[#open + 1] = object
     end
   end
@@ -334,11 +373,11 @@ end
 ---@return string|nil # "timeout" if there are none
 -- Source: LuaSocket.
 function socket.select(to_read, to_write, timeout)
+  local readers, writers = open_ones(to_read, 1), open_ones(to_write, 2)
   if type(timeout) == "number" and timeout < 0 then
     timeout = nil
   end
-  local readable, writable =
-    select_module.select(open_ones(to_read), open_ones(to_write), nil, timeout)
+  local readable, writable = select_module.select(readers, writers, nil, timeout)
   local problem = #readable == 0 and #writable == 0 and "timeout" or nil
   return with_places(readable), with_places(writable), problem
 end
@@ -352,7 +391,8 @@ local Failure = {
   end,
 }
 
---- A function like try that calls finalizer() before it raises.
+--- A function like try that calls finalizer() before it raises. Errors of that are ignored, but not
+-- kills and Timeouts.
 ---@param finalizer? function
 ---@return function
 -- Source: LuaSocket.
@@ -362,13 +402,14 @@ function socket.newtry(finalizer)
       return ...
     end
     if finalizer then
-      pcall(finalizer)
+      moonlet.try(finalizer)
     end
     error(setmetatable({ (select(2, ...)) }, Failure), 0)
   end
 end
 
---- Returns its arguments, or raises the second one if the first is nil or false, for protect.
+--- socket.try(...): returns its arguments, or raises, for protect, the second one if the first is
+-- nil or false.
 ---@param ... any
 ---@return any ...
 -- Source: LuaSocket.
@@ -456,9 +497,9 @@ end
 
 socket.sinkt["default"] = socket.sinkt["keep-open"]
 
---- A sink that sends: socket.sink("keep-open" or "close-when-done", sock).
----@param mode string
----@param sock moonlet.socket.Stream
+--- socket.sink(mode, sock): a sink that sends.
+---@param mode "keep-open"|"close-when-done"  may be left out: "keep-open"
+---@param sock Stream
 ---@return table # to be called with chunks, and with nil at the end
 -- Source: LuaSocket; LTN 12.
 socket.sink = socket.choose(socket.sinkt)
@@ -500,9 +541,9 @@ end
 
 socket.sourcet["default"] = socket.sourcet["until-closed"]
 
---- A source that receives: socket.source("until-closed" or "by-length", sock, length).
----@param mode string
----@param sock moonlet.socket.Stream
+--- socket.source(mode, sock [, length]): a source that receives.
+---@param mode "until-closed"|"by-length"  may be left out: "until-closed"
+---@param sock Stream
 ---@param length? integer  bytes
 ---@return table # to be called for chunks; nil is the end
 -- Source: LuaSocket; LTN 12.

@@ -38,7 +38,7 @@ static int wait_descriptor(lua_State *L, int events, const struct wait_kind *kin
  * @return true|nil
  * @return string # "timeout", or "closed" by another greenlet
  * Source: gevent.socket.wait_read.
- * Differs: a descriptor that is ready already | one turn for the others | returns at once
+ * Differs: lets the others have a turn first | returns at once if it can be read already
  */
 static int l_wait_read(lua_State *L) {
   static const struct wait_kind kind = {"wait_read", wait_step, .external = true, .enter = io_enter,

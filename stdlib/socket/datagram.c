@@ -40,7 +40,7 @@ static int send_step(lua_State *L, bool timed_out) {
 static const struct wait_kind send_kind = {"socket:send", send_step, SOCK_WRITING};
 
 /***
- * udp:send(data): sends a datagram to the peer.
+ * UDP:send(data), UnixDatagram:send(data): sends a datagram to the peer.
  * @param data string
  * @return integer|nil # 1
  * @return string # "timeout", "connection refused", "closed" or another reason
@@ -113,7 +113,7 @@ static int receive(lua_State *L, const struct wait_kind *kind, bool from) {
 }
 
 /***
- * udp:receive([size]): waits for a datagram.
+ * UDP:receive([size]), UnixDatagram:receive([size]): waits for a datagram.
  * @param size? integer  most bytes of it (8192); the others are lost
  * @return string|nil
  * @return string # "timeout", "connection refused", "closed" or another reason
@@ -127,7 +127,7 @@ int datagram_receive(lua_State *L) {
 }
 
 /***
- * udp:receivefrom([size]): the same, with the sender.
+ * UDP:receivefrom([size]), UnixDatagram:receivefrom([size]): the same, with the sender.
  * @param size? integer  most bytes of it (8192); the others are lost
  * @return string|nil
  * @return string # the sender's address, or path; "timeout" or another reason
@@ -140,7 +140,7 @@ int datagram_receive_from(lua_State *L) {
 }
 
 /***
- * udp:dirty(): false: a datagram socket keeps no input of its own.
+ * UDP:dirty(), UnixDatagram:dirty(): false: a datagram socket keeps no input of its own.
  * @return boolean
  * Source: LuaSocket.
  */

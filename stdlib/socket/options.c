@@ -161,7 +161,7 @@ static int set_line_limit(lua_State *L) {
 }
 
 /***
- * socket:setoption(name, value): sets an option of the kernel's, or line-limit.
+ * Socket:setoption(name, value): sets an option of the kernel's, or line-limit.
  * Booleans: keepalive, reuseaddr, reuseport, dontroute, broadcast, tcp-nodelay,
  * tcp-fastopen-connect, ipv6-v6only, ip-multicast-loop, ipv6-multicast-loop.  Integers:
  * recv-buffer-size, send-buffer-size, tcp-keepidle, tcp-keepcnt, tcp-keepintvl,
@@ -236,7 +236,7 @@ static int push_value(lua_State *L, const struct option *option, const union val
 }
 
 /***
- * socket:getoption(name): an option as setoption takes it; also "error", the pending one.
+ * Socket:getoption(name): an option as setoption takes it; also "error", the pending one.
  * @param name string
  * @return any
  * @return string # with nil: why it cannot be read

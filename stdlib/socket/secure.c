@@ -15,16 +15,11 @@ static struct transport *check_transport(lua_State *L, int arg) {
   return lua_touserdata(L, arg);
 }
 
-/***
- * core.upgrade(socket, transport [, class]): puts a connection under a transport.
- * Its descriptor goes to the object that is returned; the socket is left without one.
- * @param socket moonlet.socket.Stream  connected
- * @param transport userdata  of a module such as moonlet.ssl.core
- * @param class? moonlet.socket.Secure  or one below it, of which the new object is
- * @return moonlet.socket.Secure|nil
- * @return string # "closed", or "unread data": what came before the handshake may be forged
- * @raise an error if another greenlet is using the socket
- * Source: LuaSec's ssl.wrap; CVE-2023-40217 is why unread data is refused.
+/*
+ * upgrade(socket, transport [, class]), for moonlet.ssl: puts a connected stream under a
+ * transport.  Its descriptor goes to the object that is returned, which is of the class
+ * Secure or the one given, below it; the socket is left without one.  Returns nil and
+ * "closed", or "unread data": what came before the handshake may be forged (CVE-2023-40217).
  */
 int socket_upgrade(lua_State *L) {
   struct stream *from = stream_check(L);
@@ -74,7 +69,7 @@ static int handshake_step(lua_State *L, bool timed_out) {
 }
 
 /***
- * secure:handshake(): agrees with the peer on keys, and on who it is.
+ * Secure:handshake(): agrees with the peer on keys, and on who it is.
  * May be called again after a timeout.
  * @return true|nil
  * @return string # "timeout", "closed" or what is wrong

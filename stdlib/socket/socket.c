@@ -147,7 +147,7 @@ int sock_write(lua_State *L, struct sock *self, const struct wait_kind *kind) {
 static struct sock *check(lua_State *L) { return class_check(L, 1, &sock_kind); }
 
 /***
- * socket:settimeout([seconds [, mode]]): limits how long its calls may wait.
+ * Socket:settimeout([seconds [, mode]]): limits how long its calls may wait.
  * @param seconds? number  nil or below 0: no limit; 0: calls do not wait at all
  * @param mode? "b"|"t"|"r"  "b": each single wait (the default); "t" or "r": each call as a whole
  * @return integer # 1
@@ -165,7 +165,7 @@ static int l_settimeout(lua_State *L) {
 }
 
 /***
- * socket:gettimeout(): the limits that settimeout has set.
+ * Socket:gettimeout(): the limits that settimeout has set.
  * @return number # of each wait, seconds; -1: none
  * @return number # of each call
  * Source: LuaSocket.
@@ -178,7 +178,7 @@ static int l_gettimeout(lua_State *L) {
 }
 
 /***
- * socket:getfd(): its descriptor; -1 if there is none yet, or it is closed.
+ * Socket:getfd(): its descriptor; -1 if there is none yet, or it is closed.
  * @return integer
  * Source: LuaSocket.
  */
@@ -188,7 +188,7 @@ static int l_getfd(lua_State *L) {
 }
 
 /***
- * socket:setfd(fd): gives it another descriptor; the one before stays open, for its new owner.
+ * Socket:setfd(fd): gives it another descriptor; the one before stays open, for its new owner.
  * Whoever waits on the one before gets nil, "closed".
  * @param fd integer  an open socket, or -1 for none
  * Source: LuaSocket.
@@ -211,7 +211,7 @@ static int l_setfd(lua_State *L) {
 }
 
 /***
- * socket:getfamily(): "inet", "inet6", "unix", or "unspec" while none is chosen.
+ * Socket:getfamily(): "inet", "inet6", "unix", or "unspec" while none is chosen.
  * @return string
  * Source: LuaSocket.
  */
@@ -221,7 +221,7 @@ static int l_getfamily(lua_State *L) {
 }
 
 /***
- * socket:getstats(): what has passed through it.
+ * Socket:getstats(): what has passed through it.
  * @return integer # bytes received
  * @return integer # bytes sent
  * @return number # its age, seconds
@@ -236,7 +236,7 @@ static int l_getstats(lua_State *L) {
 }
 
 /***
- * socket:setstats([received [, sent [, age]]]): sets the counters that getstats returns.
+ * Socket:setstats([received [, sent [, age]]]): sets the counters that getstats returns.
  * @param received? integer  bytes
  * @param sent? integer
  * @param age? number  seconds
@@ -266,7 +266,7 @@ static int push_name(lua_State *L,
 }
 
 /***
- * socket:getsockname(): its own address.
+ * Socket:getsockname(): its own address.
  * @return string|nil # host, or the path of a unix socket
  * @return integer|string # port
  * @return "inet"|"inet6"|integer|nil
@@ -275,7 +275,7 @@ static int push_name(lua_State *L,
 static int l_getsockname(lua_State *L) { return push_name(L, getsockname); }
 
 /***
- * socket:getpeername(): its peer's address.
+ * Socket:getpeername(): its peer's address.
  * @return string|nil # host, or the path of a unix socket
  * @return integer|string # port
  * @return "inet"|"inet6"|integer|nil
@@ -284,7 +284,7 @@ static int l_getsockname(lua_State *L) { return push_name(L, getsockname); }
 static int l_getpeername(lua_State *L) { return push_name(L, getpeername); }
 
 /***
- * socket:close(): closes it.  A second call does nothing.
+ * Socket:close(): closes it.  A second call does nothing.
  * Whoever waits on it gets nil, "closed" in a later turn.
  * @return integer # 1
  * Source: LuaSocket, gevent.

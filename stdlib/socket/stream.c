@@ -121,7 +121,7 @@ static lua_Integer position(lua_Integer at, size_t length) {
 }
 
 /***
- * stream:send(data [, first [, last]]): sends data, or a part of it.
+ * Stream:send(data [, first [, last]]): sends data, or a part of it.
  * Waits until all of it has gone to the kernel.
  * @param data string
  * @param first? integer  position of the first byte (1); negative ones count from the end
@@ -180,7 +180,7 @@ static int sendfile_step(lua_State *L, bool timed_out) {
 static const struct wait_kind sendfile_kind = {"socket:sendfile", sendfile_step, SOCK_WRITING};
 
 /***
- * stream:sendfile(file [, offset [, count]]): sends a file's bytes without reading them into Lua.
+ * Stream:sendfile(file [, offset [, count]]): sends a file's bytes without reading them into Lua.
  * The file's own position is not used and not moved.
  * @param file any  a Lua file, a descriptor, or an object with getfd
  * @param offset? integer  bytes to skip (0)
@@ -208,7 +208,7 @@ static int l_sendfile(lua_State *L) {
 /* ---- other methods ---- */
 
 /***
- * stream:receive([pattern [, prefix]]): reads from it.
+ * Stream:receive([pattern [, prefix]]): reads from it.
  * What has arrived beyond that is kept for the next call; so is all of it when the greenlet is
  * killed meanwhile.
  * @param pattern? "*l"|"*a"|integer  a line without its end (the default; CR is left out); all up
@@ -226,7 +226,7 @@ static int l_receive(lua_State *L) {
 }
 
 /***
- * stream:recv([size]): reads what there is, and waits only if there is nothing.
+ * Stream:recv([size]): reads what there is, and waits only if there is nothing.
  * @param size? integer  most bytes (65536)
  * @return string|nil # at least one byte
  * @return string # "closed", "timeout" or another reason
@@ -239,7 +239,7 @@ static int l_recv(lua_State *L) {
 }
 
 /***
- * stream:dirty(): whether it has input that select cannot see.
+ * Stream:dirty(): whether it has input that select cannot see.
  * @return boolean
  * Source: LuaSocket.
  */
@@ -252,7 +252,7 @@ static int l_dirty(lua_State *L) {
 }
 
 /***
- * stream:shutdown([how]): ends one direction, or both.
+ * Stream:shutdown([how]): ends one direction, or both.
  * @param how? "both"|"send"|"receive"  "both" if nothing is said
  * @return integer|nil # 1
  * @return string # or why it failed

@@ -70,7 +70,7 @@ static int bind_step(lua_State *L, bool timed_out) {
 }
 
 /***
- * tcp:bind(host, port): gives it an address of its own.
+ * TCP:bind(host, port), TCP:setsockname(host, port): gives it an address of its own.
  * @param host string  "*" for all
  * @param port integer|string  0: a free one
  * @return integer|nil # 1
@@ -85,7 +85,7 @@ static int l_bind(lua_State *L) {
 }
 
 /***
- * tcp:listen([backlog]): makes it a server, which accepts connections.
+ * TCP:listen([backlog]), Unix:listen([backlog]): makes it a server, which accepts connections.
  * @param backlog? integer  how many may wait to be accepted (32)
  * @return integer|nil # 1
  * @return string # or why not
@@ -170,9 +170,9 @@ static const struct wait_kind scarce_kind = {.name = "socket:accept (no descript
                                              .step = resume_step};
 
 /***
- * tcp:accept(): waits for a connection.
+ * TCP:accept(), Unix:accept(): waits for a connection.
  * While the process has no descriptor left, it goes on trying.
- * @return moonlet.socket.TCP|nil # the client
+ * @return TCP|nil # the client
  * @return string # "timeout", "closed" or another reason
  * @return integer # errno
  * @raise an error if it does not listen, or another greenlet is accepting
@@ -266,7 +266,7 @@ static int connect_looked_up(lua_State *L, bool timed_out) {
 }
 
 /***
- * tcp:connect(host, port): connects it to a server.
+ * TCP:connect(host, port), TCP:setpeername(host, port): connects it to a server.
  * All addresses of the host are tried in turn.
  * @param host string  a name or an address
  * @param port integer|string
@@ -299,7 +299,7 @@ static int make(lua_State *L, int family) {
 
 /***
  * socket.tcp(): a TCP socket, of IPv4 or IPv6 as its first address is.
- * @return moonlet.socket.TCP|nil
+ * @return TCP|nil
  * @return string # or why there is none
  * @return integer # errno
  * Source: LuaSocket.
@@ -308,7 +308,7 @@ int socket_tcp(lua_State *L) { return make(L, AF_UNSPEC); }
 
 /***
  * socket.tcp4(): a TCP socket for IPv4.
- * @return moonlet.socket.TCP|nil
+ * @return TCP|nil
  * @return string # or why there is none
  * @return integer # errno
  * Source: LuaSocket.
@@ -317,7 +317,7 @@ int socket_tcp4(lua_State *L) { return make(L, AF_INET); }
 
 /***
  * socket.tcp6(): a TCP socket for IPv6.
- * @return moonlet.socket.TCP|nil
+ * @return TCP|nil
  * @return string # or why there is none
  * @return integer # errno
  * Source: LuaSocket.

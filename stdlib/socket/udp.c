@@ -74,7 +74,7 @@ static int connect_step(lua_State *L, bool timed_out) {
 }
 
 /***
- * udp:setsockname(host, port): gives it an address of its own.
+ * UDP:setsockname(host, port), UDP:bind(host, port): gives it an address of its own.
  * @param host string  "*" for all
  * @param port integer|string  0: a free one
  * @return integer|nil # 1
@@ -99,7 +99,7 @@ static int disconnect(lua_State *L, struct sock *self) {
 }
 
 /***
- * udp:setpeername(host [, port]): sets its peer, the only one to send to and receive from.
+ * UDP:setpeername(host [, port]), UDP:connect(host [, port]): sets its peer, the only one to send to and receive from.
  * @param host string  "*": takes it away
  * @param port? integer|string
  * @return integer|nil # 1
@@ -117,7 +117,7 @@ static int l_setpeername(lua_State *L) {
 }
 
 /***
- * udp:sendto(data, host, port): sends a datagram.
+ * UDP:sendto(data, host, port): sends a datagram.
  * @param data string
  * @param host string  an address; names are for dns.toip
  * @param port integer|string
@@ -144,7 +144,7 @@ static int make(lua_State *L, int family) {
 
 /***
  * socket.udp(): a UDP socket, of IPv4 or IPv6 as its first address is.
- * @return moonlet.socket.UDP|nil
+ * @return UDP|nil
  * @return string # or why there is none
  * @return integer # errno
  * Source: LuaSocket.
@@ -153,7 +153,7 @@ int socket_udp(lua_State *L) { return make(L, AF_UNSPEC); }
 
 /***
  * socket.udp4(): a UDP socket for IPv4.
- * @return moonlet.socket.UDP|nil
+ * @return UDP|nil
  * @return string # or why there is none
  * @return integer # errno
  * Source: LuaSocket.
@@ -162,7 +162,7 @@ int socket_udp4(lua_State *L) { return make(L, AF_INET); }
 
 /***
  * socket.udp6(): a UDP socket for IPv6.
- * @return moonlet.socket.UDP|nil
+ * @return UDP|nil
  * @return string # or why there is none
  * @return integer # errno
  * Source: LuaSocket.

@@ -14,7 +14,8 @@ static struct sock *check(lua_State *L, int *type) {
 }
 
 /***
- * unix:bind(path): gives it a name in the file system.
+ * Unix:bind(path), Unix:setsockname(path), UnixDatagram:bind(path),
+ * UnixDatagram:setsockname(path): gives it a name in the file system.
  * @param path string  if it begins with a NUL: a name in Linux's abstract space
  * @return integer|nil # 1
  * @return string # or why not
@@ -65,7 +66,8 @@ static int connect_step(lua_State *L, bool limited) {
 }
 
 /***
- * unix:connect(path): connects it to a server; a datagram socket to its peer.
+ * Unix:connect(path), Unix:setpeername(path), UnixDatagram:connect(path),
+ * UnixDatagram:setpeername(path): connects it to a server; a datagram socket to its peer.
  * @param path string
  * @return integer|nil # 1
  * @return string # "timeout", "connection refused" or another reason
@@ -82,22 +84,14 @@ static int l_connect(lua_State *L) {
   return connect_step(L, false);
 }
 
-/***
- * unix.stream(): a unix socket for streams; so is what unix() returns.
- * @return moonlet.socket.Unix
- * Source: LuaSocket.
- */
+/* socket.unix() and socket.unix.stream(). */
 int socket_unix_stream(lua_State *L) {
   struct sock *self = class_new(L, &unix_kind);
   self->family = AF_UNIX;
   return 1;
 }
 
-/***
- * unix.dgram(): a unix socket for datagrams.
- * @return moonlet.socket.UnixDatagram
- * Source: LuaSocket.
- */
+/* socket.unix.dgram(). */
 int socket_unix_dgram(lua_State *L) {
   struct sock *self = class_new(L, &unix_dgram_kind);
   self->family = AF_UNIX;
@@ -106,8 +100,8 @@ int socket_unix_dgram(lua_State *L) {
 
 /***
  * socket.socketpair(): two unix sockets that are connected to each other.
- * @return moonlet.socket.Unix|nil
- * @return moonlet.socket.Unix|string # or why there are none
+ * @return Unix|nil
+ * @return Unix|string # or why there are none
  * @return integer # errno
  * Source: socketpair(2).
  */
@@ -153,7 +147,7 @@ static socklen_t check_path(lua_State *L, int arg, struct sockaddr_storage *addr
 }
 
 /***
- * unixdatagram:sendto(data, path): sends a datagram.
+ * UnixDatagram:sendto(data, path): sends a datagram.
  * @param data string
  * @param path string  the receiver's
  * @return integer|nil # 1

@@ -1,6 +1,7 @@
 -- What a documentation comment says. Its form is the same in C and in Lua, and strict:
 --
---     SIGNATURE {, SIGNATURE}: TEXT        one function, or several with the same arguments
+--     SIGNATURE {, SIGNATURE}: TEXT        one function, or several with the same arguments;
+--                                          they may go on in the next line after a comma
 --     TEXT                                 (in Lua the code below may be the signature)
 --
 --         indented by four: an example
@@ -257,6 +258,9 @@ local function check_differs(block, entry)
 end
 
 local function add_head(block, entry)
+  while (entry.text[1] or ""):match("%),$") and entry.text[2] do
+    entry.text[1] = entry.text[1] .. " " .. table.remove(entry.text, 2)
+  end
   local signatures, text = split_head(block, entry.text[1] or "")
   if signatures then
     entry.signatures, entry.text[1] = signatures, text

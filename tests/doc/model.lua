@@ -47,9 +47,9 @@ function Model:resolve_type(entry, type)
   for _, name in ipairs(entry.generics) do
     known[name] = true
   end
-  return (type:gsub('(["%a_][%w_.]*"?)([?:]*)', function(name, mark)
+  local function resolve(name, mark)
     local is_argument = mark:match(":")
-    if is_argument or name:match('^"') or BUILTIN[name] or known[name] then
+    if is_argument or BUILTIN[name] or known[name] then
       return nil
     end
     local class = self:find_class(name, entry.file)
@@ -58,7 +58,10 @@ function Model:resolve_type(entry, type)
       return nil
     end
     return class.name .. mark
-  end))
+  end
+  return ((type .. '""'):gsub('([^"]*)("[^"]*")', function(names, constant)
+    return names:gsub("([%a_][%w_.]*)([?:]*)", resolve) .. constant
+  end):sub(1, -3))
 end
 
 function Model:resolve_types(entry)
