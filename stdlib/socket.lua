@@ -83,8 +83,10 @@ end
 -- A time limit in seconds; a Timeout bounds everything by itself.
 local function check_timeout(timeout, number, name)
   if type(timeout) == "userdata" and timeout.is and timeout:is(moonlet.Timeout) then
-    return timeout:pending() and nil or
+    if not timeout:pending() then
       bad_argument(number, name, "Timeout has not been started")
+    end
+    return nil
   elseif timeout ~= nil and type(timeout) ~= "number" then
     bad_argument(number, name, "number expected, got " .. type(timeout))
   elseif timeout ~= timeout then

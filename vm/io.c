@@ -17,8 +17,8 @@ struct io {
   struct link waiting; /* ring of waiters */
   struct link fresh;   /* linked: set since the last poll, or an orphan */
   struct hub *hub;
-  bool owned; /* a handle of ours has it: its number is not used again behind our back */
-  bool idle;  /* watches though nobody waits, and does not keep the loop alive */
+  int *holder; /* the descriptor in the handle of ours that has it; NULL: nobody's */
+  bool idle;   /* watches though nobody waits, and does not keep the loop alive */
   bool reading, writing;
   uint8_t unasked; /* how often in a row there was input that nobody waited for */
   int entered;     /* how many are between io_enter and io_leave */
@@ -93,9 +93,9 @@ static void notify(struct io *io, int revents) {
 /* After a change in the ring: watches for what is wanted, and of its own accord for input. */
 static void adjust(struct io *io, int events) {
   int now = watched(io);
-  if (io->owned && io->unasked < MAX_UNASKED)
+  if (io->holder && io->unasked < MAX_UNASKED)
     events |= now & EV_READ;
-  if (events != now || !io->owned)
+  if (events != now || !io->holder)
     set_watcher(io, events);
   else if (now)
     set_idle(io, list_empty(&io->waiting));
@@ -182,10 +182,13 @@ struct link *io_ring(lua_State *L, struct hub *hub, int fd) {
   return &io->waiting;
 }
 
-struct link *io_own(lua_State *L, struct hub *hub, int fd) {
+struct link *io_own(lua_State *L, struct hub *hub, int *holder) {
+  int fd = *holder;
+  io_disown(hub, fd);
+  *holder = fd;
   struct link *ring = io_ring(L, hub, fd);
   struct io *io = container_of(ring, struct io, waiting);
-  io->owned = true;
+  io->holder = holder;
   io->unasked = 0;
   return ring;
 }
@@ -194,7 +197,9 @@ void io_disown(struct hub *hub, int fd) {
   struct io *io = hub->io && fd >= 0 && fd < hub->io->size ? hub->io->by_fd[fd] : NULL;
   if (!io)
     return;
-  io->owned = false;
+  if (io->holder)
+    *io->holder = -1;
+  io->holder = NULL;
   set_watcher(io, 0);
   notify(io, IO_CLOSED);
   if (io->entered) {
@@ -218,8 +223,9 @@ static void leave(struct io *io) {
   if (io->orphan && io->entered == 0) {
     list_remove(&io->fresh);
     free(io);
-  } else if (!io->orphan && (io->owned || !events || events != watched(io)))
+  } else if (!io->orphan && (io->holder || !events || events != watched(io))) {
     adjust(io, events);
+  }
 }
 
 void io_enter(struct link *ring) { enter(container_of(ring, struct io, waiting)); }

@@ -32,13 +32,15 @@ int io_take_found(struct hub *hub);
 struct link *io_ring(lua_State *L, struct hub *hub, int fd);
 
 /*
- * The descriptor belongs to a handle from now on, which calls io_disown before it closes it
- * or gives it away.  Returns its ring; raises when out of memory.
+ * The descriptor *holder belongs to the handle that holds it from now on, which calls
+ * io_disown before it closes it or gives it away.  If another handle has it, or had it when
+ * it was closed behind our back, that one is left with -1.  Returns its ring; raises when
+ * out of memory.
  */
-struct link *io_own(lua_State *L, struct hub *hub, int fd);
+struct link *io_own(lua_State *L, struct hub *hub, int *holder);
 
-/* Wakes all who wait for it (IO_CLOSED) and stops watching it, whoever's it is.  Its ring
-   is no more than a place for them to leave from then on. */
+/* Wakes all who wait for it (IO_CLOSED) and stops watching it, whoever's it is; a handle that
+   had it is left with -1.  Its ring is no more than a place for them to leave from then on. */
 void io_disown(struct hub *hub, int fd);
 
 /* A waiter, its `events` set, has joined the ring, or has left it. */

@@ -60,6 +60,29 @@ int address_push(lua_State *L, const struct sockaddr *address, socklen_t length)
   return 3;
 }
 
+/* C would read a name up to its first NUL. */
+static void check_text(lua_State *L, int arg, const char *what) {
+  size_t length;
+  const char *text = luaL_checklstring(L, arg, &length);
+  if (strlen(text) != length)
+    luaL_argerror(L, arg, lua_pushfstring(L, "%s contains a NUL", what));
+}
+
+/* The C library would take a port modulo 65536. */
+void address_check(lua_State *L, int arg) {
+  check_text(L, arg, "host");
+  int is_port;
+  lua_Integer port = lua_tointegerx(L, arg + 1, &is_port);
+  if (!is_port) {
+    check_text(L, arg + 1, "service");
+    return;
+  }
+  luaL_argcheck(L, port >= 0 && port <= 65535, arg + 1, "port out of range");
+  lua_pushinteger(L, port);
+  lua_tostring(L, -1);
+  lua_replace(L, arg + 1);
+}
+
 socklen_t address_check_path(lua_State *L, int arg, struct sockaddr_un *address) {
   size_t length;
   const char *path = luaL_checklstring(L, arg, &length);

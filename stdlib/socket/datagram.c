@@ -7,6 +7,9 @@
 /* LuaSocket's size of a datagram where none is asked for. */
 #define DEFAULT_SIZE 8192
 
+/* More than the kernel passes on in one piece, as configured anywhere. */
+#define MAX_SIZE (16 << 20)
+
 static struct sock *check(lua_State *L) {
   struct sock *self = class_test(L, 1, &udp_kind);
   return self ? self : class_check(L, 1, &unix_dgram_kind);
@@ -20,8 +23,8 @@ static int send_step(lua_State *L, bool timed_out) {
   size_t size, length = 0;
   const char *data = lua_tolstring(L, 2, &size);
   const char *address = lua_tolstring(L, 3, &length);
-  if (self->fd < 0)
-    return sock_fail_with(L, self->closed ? "closed" : sock_message(ENOTCONN));
+  if (sock_gone(self))
+    return self->closed || self->ring ? sock_fail_with(L, "closed") : sock_fail(L, ENOTCONN);
   ssize_t count;
   do
     count = sendto(self->fd, data, size, MSG_NOSIGNAL, (const struct sockaddr *)address,
@@ -73,15 +76,20 @@ int datagram_send_to(lua_State *L, struct sock *self,
 
 /* ---- receiving ---- */
 
+/* Memory for a datagram: the hub's, unless a unix socket's may be larger. */
+static char *room(lua_State *L, struct sock *self, size_t size) {
+  return size <= IO_SCRATCH ? io_scratch(L, self->hub) : lua_newuserdatauv(L, size, 0);
+}
+
 /* A datagram that is larger than asked for is cut, as recv cuts it. */
 static int receive_step(lua_State *L, bool timed_out) {
   struct sock *self = lua_touserdata(L, 1);
   size_t size = (size_t)lua_tointeger(L, 2);
   struct sockaddr_storage from;
   socklen_t length = sizeof from;
-  if (self->fd < 0)
-    return sock_fail_with(L, self->closed ? "closed" : sock_message(ENOTCONN));
-  char *data = io_scratch(L, self->hub);
+  if (sock_gone(self))
+    return self->closed || self->ring ? sock_fail_with(L, "closed") : sock_fail(L, ENOTCONN);
+  char *data = room(L, self, size);
   ssize_t count;
   do
     count = recvfrom(self->fd, data, size, 0, (struct sockaddr *)&from, &length);
@@ -89,6 +97,7 @@ static int receive_step(lua_State *L, bool timed_out) {
   if (count < 0) {
     if (errno != EAGAIN)
       return sock_fail(L, errno);
+    lua_settop(L, 3);
     return timed_out ? sock_fail_with(L, "timeout") : sock_again(self, EV_READ, self->read_due);
   }
   self->received += (uint64_t)count;
@@ -107,7 +116,7 @@ static int receive(lua_State *L, const struct wait_kind *kind, bool from) {
   lua_Integer size = luaL_optinteger(L, 2, DEFAULT_SIZE);
   luaL_argcheck(L, size >= 0, 2, "must not be negative");
   lua_settop(L, 1);
-  lua_pushinteger(L, size < IO_SCRATCH ? size : IO_SCRATCH);
+  lua_pushinteger(L, size < MAX_SIZE ? size : MAX_SIZE);
   lua_pushboolean(L, from);
   return sock_read(L, self, kind);
 }

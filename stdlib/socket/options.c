@@ -1,6 +1,7 @@
 /* options.c: setoption and getoption, by LuaSocket's names (see socket.h). */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <limits.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -77,6 +78,14 @@ union value {
   struct ipv6_mreq member6;
 };
 
+/* The number at `index` as the kernel takes it. */
+static int check_int(lua_State *L, int index) {
+  int is;
+  lua_Integer value = lua_tointegerx(L, index, &is);
+  luaL_argcheck(L, is && value >= INT_MIN && value <= INT_MAX, 3, "no integer, or out of range");
+  return (int)value;
+}
+
 /* A field of the table at 3 on top of the stack. */
 static void check_field(lua_State *L, const char *name, int type) {
   luaL_checktype(L, 3, LUA_TTABLE);
@@ -94,7 +103,7 @@ static void check_linger(lua_State *L, struct linger *linger) {
   check_field(L, "on", LUA_TBOOLEAN);
   check_field(L, "timeout", LUA_TNUMBER);
   linger->l_onoff = lua_toboolean(L, -2);
-  linger->l_linger = (int)lua_tonumber(L, -1);
+  linger->l_linger = check_int(L, -1);
 }
 
 static void check_member(lua_State *L, struct ip_mreq *member) {
@@ -112,7 +121,7 @@ static void check_member6(lua_State *L, struct ipv6_mreq *member) {
   luaL_checktype(L, 3, LUA_TTABLE);
   if (lua_getfield(L, 3, "interface") != LUA_TNIL)
     check_field(L, "interface", LUA_TNUMBER);
-  member->ipv6mr_interface = (unsigned)lua_tointeger(L, -1);
+  member->ipv6mr_interface = lua_isnil(L, -1) ? 0 : (unsigned)check_int(L, -1);
 }
 
 /* Reads argument 3; returns the value's size. */
@@ -123,7 +132,8 @@ static socklen_t check_value(lua_State *L, const struct option *option, union va
     value->integer = lua_toboolean(L, 3);
     return sizeof value->integer;
   case TYPE_INT:
-    value->integer = (int)luaL_checkinteger(L, 3);
+    luaL_checknumber(L, 3);
+    value->integer = check_int(L, 3);
     return sizeof value->integer;
   case TYPE_LINGER:
     check_linger(L, &value->linger);

@@ -101,6 +101,7 @@ static void push_line(lua_State *L, const char *data, size_t length) {
 
 /* So many bytes of the window are used: keeps the others. */
 static void consume(lua_State *L, struct stream *self, struct window window, size_t used) {
+  self->sock.received += used;
   if (window.scratch) {
     if (used < window.length)
       keep(L, self, window.data + used, window.length - used);
@@ -134,16 +135,17 @@ static int take_partial(lua_State *L, struct stream *self, lua_Integer pattern, 
 
 /* ---- receive ---- */
 
-/* Whether the window holds all of it; if so, takes it. */
+/* Whether the window holds all of it; if so, takes it.  Who asks for 0 bytes asks whether any
+   have come. */
 static bool satisfied(lua_State *L, struct stream *self, struct window window,
                       lua_Integer pattern) {
+  if (!window.length || pattern == ALL)
+    return false;
   if (pattern >= 0) {
     if ((lua_Unsigned)pattern > window.length)
       return false;
     return take(L, self, window, (size_t)pattern, (size_t)pattern, false);
   }
-  if (pattern == ALL || !window.length)
-    return false;
   const char *lf = memchr(window.data + self->scanned, '\n', window.length - self->scanned);
   if (!lf) {
     self->scanned = window.length;
@@ -179,7 +181,6 @@ static ssize_t read_on(lua_State *L, struct stream *self, lua_Integer pattern, i
   ssize_t count = stream_read(self, data, room);
   if (count <= 0)
     return count == TRANSPORT_END ? ENDED : count;
-  self->sock.received += (uint64_t)count;
   *reads = (size_t)count < room && !self->transport ? 0 : *reads - 1;
   if (direct)
     self->end += (size_t)count;
@@ -207,7 +208,7 @@ static int receive_step(lua_State *L, bool timed_out) {
   lua_Integer pattern = lua_tointeger(L, INDEX_PATTERN);
   int reads = MAX_READS;
   for (;;) {
-    if (self->sock.fd < 0)
+    if (sock_gone(&self->sock))
       return stopped(L, self, pattern, "closed");
     if (too_long(self, pattern))
       return take_partial(L, self, pattern, self->line_limit, "too long");
@@ -230,26 +231,38 @@ static int receive_step(lua_State *L, bool timed_out) {
 
 static const struct wait_kind receive_kind = {"socket:receive", receive_step, SOCK_READING};
 
+/* As for LuaSocket, the first letter of a word is enough, and a string may hold a number. */
 static lua_Integer check_pattern(lua_State *L) {
-  if (lua_type(L, INDEX_PATTERN) == LUA_TNUMBER) {
-    lua_Integer size = luaL_checkinteger(L, INDEX_PATTERN);
-    luaL_argcheck(L, size >= 0, INDEX_PATTERN, "invalid receive pattern");
-    return size;
+  if (lua_isnumber(L, INDEX_PATTERN)) {
+    lua_Number size = lua_tonumber(L, INDEX_PATTERN);
+    luaL_argcheck(L, size >= 0 && size < 0x1p53, INDEX_PATTERN, "invalid receive pattern");
+    return (lua_Integer)size;
   }
   const char *pattern = luaL_optstring(L, INDEX_PATTERN, "*l");
   pattern += *pattern == '*';
-  if (strcmp(pattern, "l") == 0)
+  if (*pattern == 'l')
     return LINE;
-  if (strcmp(pattern, "a") == 0)
+  if (*pattern == 'a')
     return ALL;
   return luaL_argerror(L, INDEX_PATTERN, "invalid receive pattern");
+}
+
+/* The prefix counts towards the number of bytes; whether it is all that was asked for. */
+static bool prefix_suffices(lua_State *L, lua_Integer *pattern) {
+  size_t length;
+  luaL_checklstring(L, INDEX_PREFIX, &length);
+  if (*pattern < 0 || !length)
+    return false;
+  *pattern -= (lua_Integer)length;
+  return *pattern <= 0;
 }
 
 int stream_receive(lua_State *L) {
   struct stream *self = lua_touserdata(L, INDEX_SELF);
   lua_Integer pattern = check_pattern(L);
-  luaL_optstring(L, INDEX_PREFIX, NULL);
   lua_settop(L, INDEX_PREFIX);
+  if (unlikely(!lua_isnil(L, INDEX_PREFIX)) && prefix_suffices(L, &pattern))
+    return 1;
   lua_pushinteger(L, pattern);
   lua_replace(L, INDEX_PATTERN);
   bool busy = self->sock.fd >= 0 && io_reading(self->sock.ring);

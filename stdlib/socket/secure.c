@@ -54,7 +54,7 @@ int socket_upgrade(lua_State *L) {
 
 static int handshake_step(lua_State *L, bool timed_out) {
   struct stream *self = lua_touserdata(L, 1);
-  if (self->sock.fd < 0)
+  if (sock_gone(&self->sock))
     return sock_fail_with(L, "closed");
   int word = self->transport->kind->handshake(self->transport);
   if (word == 1) {
@@ -78,6 +78,7 @@ static int handshake_step(lua_State *L, bool timed_out) {
 static int l_handshake(lua_State *L) {
   static const struct wait_kind kind = {"ssl:handshake", handshake_step, SOCK_READING};
   struct stream *self = check(L);
+  luaL_argcheck(L, self->transport, 1, "no transport");
   lua_settop(L, 1);
   return sock_read(L, &self->sock, &kind);
 }

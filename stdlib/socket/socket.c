@@ -4,6 +4,8 @@
 #define _GNU_SOURCE
 #include "socket.h"
 
+#include <limits.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -51,6 +53,7 @@ void sock_init(lua_State *L, void *object) {
   struct sock *self = object;
   self->hub = hub_of(L);
   self->fd = -1;
+  self->accepted = -1;
   self->block = self->total = -1;
   self->born = hub_now(self->hub);
 }
@@ -65,20 +68,30 @@ int sock_open(lua_State *L, struct sock *self, int family, int type) {
   return 0;
 }
 
+/* As LuaSocket's, one made for IPv6 leaves IPv4 to others. */
+int sock_make(lua_State *L, const struct class_kind *kind, int family, int type) {
+  struct sock *self = class_new(L, kind);
+  int on = 1, error = family == AF_UNSPEC ? 0 : sock_open(L, self, family, type);
+  if (!error && family == AF_INET6 &&
+      setsockopt(self->fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0)
+    error = errno;
+  return error ? sock_fail(L, error) : 1;
+}
+
 void sock_adopt(lua_State *L, struct sock *self, int fd, int family) {
   self->fd = fd;
   self->family = (uint8_t)family;
-  self->ring = io_own(L, self->hub, fd);
+  self->ring = io_own(L, self->hub, &self->fd);
 }
 
 int sock_release(struct hub *hub, struct sock *self) {
   int fd = self->fd;
-  self->fd = -1;
   if (fd >= 0 && hub)
     io_disown(hub, fd);
-  if (self->accepted)
+  self->fd = -1;
+  if (self->accepted >= 0)
     close(self->accepted);
-  self->accepted = 0;
+  self->accepted = -1;
   return fd;
 }
 
@@ -91,7 +104,7 @@ void sock_drop(struct sock *self) {
 /* ---- blocking calls ---- */
 
 double sock_due(const struct sock *self) {
-  return self->total < 0 ? -1 : hub_now(self->hub) + self->total;
+  return self->total < 0 || !self->hub ? -1 : hub_now(self->hub) + self->total;
 }
 
 double sock_limit(const struct sock *self, double due) {
@@ -104,17 +117,27 @@ double sock_limit(const struct sock *self, double due) {
   return limit;
 }
 
+/* Without a current greenlet, in a finalizer, nothing can wait: wait_in says so. */
 int sock_again(struct sock *self, int events, double due) {
   struct greenlet *g = self->hub->current;
+  if (unlikely(!g))
+    return WAIT_AGAIN;
   g->wait.events = (short)events;
   if (self->block >= 0)
     wait_renew(g, sock_limit(self, due));
   return WAIT_AGAIN;
 }
 
+/* What a wait before this one has found is of no interest. */
+static void begin(struct sock *self) {
+  if (self->fd >= 0 && likely(self->hub->current != NULL))
+    self->hub->current->wait.revents = 0;
+}
+
 int sock_wait(lua_State *L, struct sock *self, int events, double due,
               const struct wait_kind *kind) {
-  self->hub->current->wait.events = (short)events;
+  begin(self);
+  sock_again(self, events, due);
   return wait_in(L, self->ring, sock_limit(self, due), kind);
 }
 
@@ -125,6 +148,7 @@ static int refuse(lua_State *L, const char *verb) {
 int sock_read(lua_State *L, struct sock *self, const struct wait_kind *kind) {
   if (self->fd >= 0 && unlikely(io_reading(self->ring)))
     return refuse(L, "reading from it");
+  begin(self);
   self->read_due = sock_due(self);
   int results = kind->step(L, false);
   if (results != WAIT_AGAIN)
@@ -135,6 +159,7 @@ int sock_read(lua_State *L, struct sock *self, const struct wait_kind *kind) {
 int sock_write(lua_State *L, struct sock *self, const struct wait_kind *kind) {
   if (self->fd >= 0 && unlikely(io_writing(self->ring)))
     return refuse(L, "writing to it");
+  begin(self);
   self->write_due = sock_due(self);
   int results = kind->step(L, false);
   if (results != WAIT_AGAIN)
@@ -187,26 +212,49 @@ static int l_getfd(lua_State *L) {
   return 1;
 }
 
+/* An option of a descriptor that may be anything; false: it is no open socket. */
+static bool read_option(lua_Integer fd, int option, int *value) {
+  socklen_t size = sizeof *value;
+  return fd >= 0 && fd <= INT_MAX && getsockopt((int)fd, SOL_SOCKET, option, value, &size) == 0;
+}
+
+static enum sock_role role_of(int fd) {
+  struct sockaddr_storage address;
+  socklen_t length = sizeof address;
+  int listening = 0;
+  if (read_option(fd, SO_ACCEPTCONN, &listening) && listening)
+    return SOCK_SERVER;
+  return getpeername(fd, (struct sockaddr *)&address, &length) == 0 ? SOCK_CLIENT : SOCK_MASTER;
+}
+
+static void set_descriptor(lua_State *L, struct sock *self, lua_Integer fd) {
+  int domain, type, on = 1;
+  bool datagram = self->object.kind == &udp_kind || self->object.kind == &unix_dgram_kind;
+  luaL_argcheck(L, read_option(fd, SO_DOMAIN, &domain) && read_option(fd, SO_TYPE, &type), 2,
+                "not an open socket");
+  luaL_argcheck(L, type == (datagram ? SOCK_DGRAM : SOCK_STREAM), 2, "a socket of another type");
+  luaL_argcheck(L, self->object.kind != &secure_kind, 1, "cannot be set under TLS");
+  sock_release(self->hub, self);
+  ioctl((int)fd, FIONBIO, &on);
+  sock_adopt(L, self, (int)fd, domain);
+  self->role = role_of((int)fd);
+}
+
 /***
  * Socket:setfd(fd): gives it another descriptor; the one before stays open, for its new owner.
- * Whoever waits on the one before gets nil, "closed".
+ * Whoever waits on the one before gets nil, "closed".  A socket of Moonlet's that has the new
+ * one loses it.
  * @param fd integer  an open socket, or -1 for none
  * Source: LuaSocket.
  */
-static int l_setfd(lua_State *L) {
+int sock_setfd(lua_State *L) {
   struct sock *self = check(L);
   lua_Integer fd = luaL_checkinteger(L, 2);
-  int domain = AF_UNSPEC;
-  socklen_t size = sizeof domain;
-  luaL_argcheck(L, fd == -1 || getsockopt((int)fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0, 2,
-                "not an open socket");
-  sock_release(self->hub, self);
+  if (fd == -1)
+    sock_release(self->hub, self);
+  else if (fd != self->fd)
+    set_descriptor(L, self, fd);
   self->closed = false;
-  if (fd >= 0) {
-    int on = 1;
-    ioctl((int)fd, FIONBIO, &on);
-    sock_adopt(L, self, (int)fd, domain);
-  }
   return 0;
 }
 
@@ -231,7 +279,7 @@ static int l_getstats(lua_State *L) {
   const struct sock *self = check(L);
   lua_pushinteger(L, (lua_Integer)self->received);
   lua_pushinteger(L, (lua_Integer)self->sent);
-  lua_pushnumber(L, hub_now(self->hub) - self->born);
+  lua_pushnumber(L, self->hub ? hub_now(self->hub) - self->born : 0);
   return 3;
 }
 
@@ -245,10 +293,12 @@ static int l_getstats(lua_State *L) {
  */
 static int l_setstats(lua_State *L) {
   struct sock *self = check(L);
-  self->received = (uint64_t)luaL_optnumber(L, 2, (lua_Number)self->received);
-  self->sent = (uint64_t)luaL_optnumber(L, 3, (lua_Number)self->sent);
-  if (lua_isnumber(L, 4))
-    self->born = hub_now(self->hub) - lua_tonumber(L, 4);
+  lua_Integer received = luaL_optinteger(L, 2, (lua_Integer)self->received);
+  lua_Integer sent = luaL_optinteger(L, 3, (lua_Integer)self->sent);
+  lua_Number now = self->hub ? hub_now(self->hub) : 0, age = luaL_optnumber(L, 4, now - self->born);
+  self->received = (uint64_t)received;
+  self->sent = (uint64_t)sent;
+  self->born = now - age;
   lua_pushinteger(L, 1);
   return 1;
 }
@@ -297,13 +347,15 @@ static int l_close(lua_State *L) {
   return 1;
 }
 
-/* The hub may be gone before the last socket is. */
-static int l_gc(lua_State *L) {
+/* The hub may be gone before the last socket is, and another finalizer may use that still. */
+int sock_gc(lua_State *L) {
   struct sock *self = check(L);
-  self->closed = true;
   int fd = sock_release(hub_peek(L), self);
   if (fd >= 0)
     close(fd);
+  self->closed = true;
+  self->block = self->total = -1;
+  self->hub = NULL;
   return 0;
 }
 
@@ -336,7 +388,7 @@ static int l_tostring(lua_State *L) {
 static const luaL_Reg methods[] = {{"settimeout", l_settimeout},
                                    {"gettimeout", l_gettimeout},
                                    {"getfd", l_getfd},
-                                   {"setfd", l_setfd},
+                                   {"setfd", sock_setfd},
                                    {"getfamily", l_getfamily},
                                    {"getstats", l_getstats},
                                    {"setstats", l_setstats},
@@ -346,7 +398,7 @@ static const luaL_Reg methods[] = {{"settimeout", l_settimeout},
                                    {"getoption", sock_getoption},
                                    {"close", l_close},
                                    {"__close", l_close},
-                                   {"__gc", l_gc},
+                                   {"__gc", sock_gc},
                                    {"__tostring", l_tostring},
                                    {NULL, NULL}};
 

@@ -7,13 +7,14 @@
  *
  *     static int accept_step(lua_State *L, bool timed_out) {
  *       struct sock *self = lua_touserdata(L, 1);
- *       if (timed_out) return sock_fail_with(L, "timeout");
+ *       if (sock_gone(self)) return sock_fail_with(L, "closed");
  *       int fd = accept4(self->fd, ...);
- *       if (fd < 0 && errno == EAGAIN) return sock_again(L, self, EV_READ, self->read_due);
+ *       if (fd < 0 && errno == EAGAIN && timed_out) return sock_fail_with(L, "timeout");
+ *       if (fd < 0 && errno == EAGAIN) return sock_again(self, EV_READ, self->read_due);
  *       ...
  *     }
  *     static int l_accept(lua_State *L) {
- *       struct sock *self = sock_check(L, &tcp_kind, ...);
+ *       struct sock *self = class_check(L, 1, &tcp_kind);
  *       return sock_read(L, self, &accept_kind);
  *     }
  *
@@ -37,7 +38,7 @@ struct sock {
   uint8_t family; /* AF_UNSPEC: chosen when it binds or connects */
   uint8_t role;   /* enum sock_role; of a datagram socket SOCK_CLIENT: it has a peer */
   bool closed;    /* for good */
-  int accepted;   /* of a server: a connection that has no object yet; 0: none */
+  int accepted;   /* of a server: a connection that has no object yet; -1: none */
   struct hub *hub;
   struct link *ring;          /* of its descriptor */
   double block, total;        /* settimeout: of each wait, of each call; negative: none */
@@ -55,6 +56,9 @@ void sock_init(lua_State *L, void *object);
 
 /* Makes its descriptor, if it has none: 0, or an errno. */
 int sock_open(lua_State *L, struct sock *self, int family, int type);
+
+/* A function socket.NAME(): pushes a new socket, or nil and why there is none. */
+int sock_make(lua_State *L, const struct class_kind *kind, int family, int type);
 
 /* Takes a descriptor over, which must be non-blocking. */
 void sock_adopt(lua_State *L, struct sock *self, int fd, int family);
@@ -75,6 +79,12 @@ int sock_write(lua_State *L, struct sock *self, const struct wait_kind *kind);
 /* For its first wait, and for a second phase in a step: waits for `events` (EV_READ ...). */
 int sock_wait(lua_State *L, struct sock *self, int events, double due,
               const struct wait_kind *kind);
+
+/* For a step: whether the socket was closed, or lost its descriptor, before the call or while it
+   waited. */
+static inline bool sock_gone(const struct sock *self) {
+  return self->fd < 0 || (self->hub->current && self->hub->current->wait.revents == IO_CLOSED);
+}
 
 /* What a step returns to wait (again). */
 int sock_again(struct sock *self, int events, double due);
@@ -101,6 +111,8 @@ int sock_fail_with(lua_State *L, const char *message);
 
 int sock_setoption(lua_State *L); /* options.c: methods */
 int sock_getoption(lua_State *L);
+int sock_setfd(lua_State *L); /* socket.c: methods that streams add to */
+int sock_gc(lua_State *L);
 
 /* Methods and functions that another file's table lists. */
 int tcp_listen(lua_State *L);
@@ -116,7 +128,11 @@ int socket_unix_dgram(lua_State *L);
 int socket_socketpair(lua_State *L);
 int socket_upgrade(lua_State *L);
 
-/* address.c: a path from an argument, into a sockaddr_un; its length. */
+/* address.c: the host and the service at `arg` and after it, which become strings that C can
+   read; or a bad argument. */
+void address_check(lua_State *L, int arg);
+
+/* A path from an argument, into a sockaddr_un; its length. */
 struct sockaddr_un;
 socklen_t address_check_path(lua_State *L, int arg, struct sockaddr_un *address);
 

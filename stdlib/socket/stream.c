@@ -92,7 +92,7 @@ static int send_step(lua_State *L, bool timed_out) {
   size_t size = (size_t)(lua_tointeger(L, 4) - first + 1);
   data += first - 1;
   while (self->offset < size) {
-    if (self->sock.fd < 0)
+    if (sock_gone(&self->sock))
       return send_result(L, self, first, "closed");
     ssize_t count = stream_write(self, data + self->offset, size - self->offset);
     if (count > 0) {
@@ -159,7 +159,7 @@ static int sendfile_step(lua_State *L, bool timed_out) {
   lua_Integer count = lua_tointeger(L, 5);
   while (count < 0 || (lua_Integer)self->offset < count) {
     size_t rest = count < 0 ? 1 << 30 : (size_t)(count - (lua_Integer)self->offset);
-    if (self->sock.fd < 0)
+    if (sock_gone(&self->sock))
       return send_result(L, self, 1, "closed");
     ssize_t sent = sendfile(self->sock.fd, file, &at, rest);
     if (sent == 0)
@@ -212,8 +212,8 @@ static int l_sendfile(lua_State *L) {
  * What has arrived beyond that is kept for the next call; so is all of it when the greenlet is
  * killed meanwhile.
  * @param pattern? "*l"|"*a"|integer  a line without its end (the default; CR is left out); all up
- *   to the end; so many bytes
- * @param prefix? string  put before what is returned
+ *   to the end; so many bytes, where 0 waits until there is one and takes none
+ * @param prefix? string  put before what is returned; it counts towards the number of bytes
  * @return string|nil
  * @return string # "closed", "timeout" or another reason
  * @return string # with nil: what has arrived all the same
@@ -290,21 +290,25 @@ static int l_close(lua_State *L) {
   return 1;
 }
 
-static int l_gc(lua_State *L) {
+/* What the buffer holds came over the descriptor before. */
+static int l_setfd(lua_State *L) {
   struct stream *self = stream_check(L);
-  self->sock.closed = true;
-  stream_discard(self);
-  int fd = sock_release(hub_peek(L), &self->sock);
-  if (fd >= 0)
-    close(fd);
+  int before = self->sock.fd;
+  sock_setfd(L);
+  if (self->sock.fd >= 0 && self->sock.fd != before)
+    stream_discard(self);
   return 0;
 }
 
-static const luaL_Reg methods[] = {{"receive", l_receive}, {"recv", l_recv},
-                                   {"send", l_send},       {"sendfile", l_sendfile},
-                                   {"dirty", l_dirty},     {"shutdown", l_shutdown},
-                                   {"close", l_close},     {"__close", l_close},
-                                   {"__gc", l_gc},         {NULL, NULL}};
+static int l_gc(lua_State *L) {
+  stream_discard(stream_check(L));
+  return sock_gc(L);
+}
+
+static const luaL_Reg methods[] = {
+    {"receive", l_receive}, {"recv", l_recv},         {"send", l_send},   {"sendfile", l_sendfile},
+    {"dirty", l_dirty},     {"shutdown", l_shutdown}, {"setfd", l_setfd}, {"close", l_close},
+    {"__close", l_close},   {"__gc", l_gc},           {NULL, NULL}};
 
 /***
  * @class moonlet.socket.Stream: Socket

@@ -19,10 +19,9 @@ enum { SELF = 1, HOST, SERVICE, LOOKUP };
 
 /* Waits for the address of host and service, and goes on with the kind's step. */
 static int look_up(lua_State *L, struct sock *self, int flags, const struct wait_kind *kind) {
-  const char *host = luaL_checkstring(L, HOST);
-  luaL_checkstring(L, SERVICE);
+  address_check(L, HOST);
   lua_settop(L, SERVICE);
-  const char *service = lua_tostring(L, SERVICE);
+  const char *host = lua_tostring(L, HOST), *service = lua_tostring(L, SERVICE);
   if (flags & AI_PASSIVE && host[0] == '*' && !host[1])
     host = NULL;
   self->write_due = sock_due(self);
@@ -125,35 +124,51 @@ static bool is_passing(int error) {
 static int push_accepted(lua_State *L, struct sock *server) {
   struct sock *client = class_new(L, server->object.kind);
   sock_adopt(L, client, server->accepted, server->family);
-  server->accepted = 0;
+  server->accepted = -1;
   client->role = SOCK_CLIENT;
   return 1;
 }
 
-static const struct wait_kind scarce_kind;
-
-static int accept_step(lua_State *L, bool timed_out) {
-  struct sock *self = lua_touserdata(L, 1);
-  int fd = self->accepted;
-  while (!fd) {
-    if (self->fd < 0)
-      return sock_fail_with(L, "closed");
-    fd = accept4(self->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0 && is_passing(errno))
-      fd = 0;
+/* Leaves a connection in `accepted`: 0, or an errno. */
+static int take_connection(struct sock *self) {
+  while (self->accepted < 0) {
+    self->accepted = accept4(self->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (self->accepted < 0 && !is_passing(errno))
+      return errno;
   }
-  if (fd > 0) {
-    self->accepted = fd;
-    return push_accepted(L, self);
-  }
-  if (errno == EAGAIN)
-    return timed_out ? sock_fail_with(L, "timeout") : sock_again(self, EV_READ, self->read_due);
-  if (!is_scarce(errno) || timed_out)
-    return sock_fail(L, errno);
-  double limit = sock_limit(self, self->read_due);
-  return limit <= 0 ? sock_fail(L, errno)
-                    : wait_in(L, NULL, limit < BACK_OFF ? limit : BACK_OFF, &scarce_kind);
+  return 0;
 }
+
+static int resume_step(lua_State *L, bool timed_out);
+
+/* In the ring, so that nobody else accepts and closing ends it, but for no event. */
+static const struct wait_kind scarce_kind = {"socket:accept (no descriptor is free)", resume_step,
+                                             SOCK_READING};
+
+/* The socket's limit of each wait bounds all pauses of a call together. */
+static int pause_for(lua_State *L, struct sock *self, int error, bool first) {
+  double limit = sock_limit(self, self->read_due);
+  if (limit <= 0)
+    return sock_fail(L, error);
+  if (first && limit != NO_LIMIT)
+    self->read_due = hub_now(self->hub) + limit;
+  sock_again(self, 0, self->read_due);
+  return wait_in(L, self->ring, limit < BACK_OFF ? limit : BACK_OFF, &scarce_kind);
+}
+
+static int accept_now(lua_State *L, bool timed_out, bool first) {
+  struct sock *self = lua_touserdata(L, 1);
+  if (sock_gone(self))
+    return sock_fail_with(L, "closed");
+  int error = take_connection(self);
+  if (!error)
+    return push_accepted(L, self);
+  if (error == EAGAIN)
+    return timed_out ? sock_fail_with(L, "timeout") : sock_again(self, EV_READ, self->read_due);
+  return is_scarce(error) && !timed_out ? pause_for(L, self, error, first) : sock_fail(L, error);
+}
+
+static int accept_step(lua_State *L, bool timed_out) { return accept_now(L, timed_out, true); }
 
 static const struct wait_kind accept_kind = {"socket:accept", accept_step, SOCK_READING};
 
@@ -161,13 +176,10 @@ static const struct wait_kind accept_kind = {"socket:accept", accept_step, SOCK_
 static int resume_step(lua_State *L, bool timed_out) {
   struct sock *self = lua_touserdata(L, 1);
   (void)timed_out;
-  int results = accept_step(L, sock_limit(self, self->read_due) <= 0);
+  int results = accept_now(L, sock_limit(self, self->read_due) <= 0, false);
   return results == WAIT_AGAIN ? sock_wait(L, self, EV_READ, self->read_due, &accept_kind)
                                : results;
 }
-
-static const struct wait_kind scarce_kind = {.name = "socket:accept (no descriptor is free)",
-                                             .step = resume_step};
 
 /***
  * TCP:accept(), Unix:accept(): waits for a connection.
@@ -203,6 +215,15 @@ static int connected(lua_State *L, struct sock *self) {
   return 1;
 }
 
+/* The address was no good: the socket is to try another. */
+static void forsake(lua_State *L, struct sock *self) {
+  const struct sockaddr none = {.sa_family = AF_UNSPEC};
+  if (!lua_toboolean(L, KEEP))
+    sock_drop(self);
+  else
+    connect(self->fd, &none, sizeof none);
+}
+
 /* Tries one address after the other, from the one at ADDRESS on. */
 static int try_addresses(lua_State *L, struct sock *self) {
   const struct addrinfo *at = lua_touserdata(L, ADDRESS);
@@ -221,8 +242,7 @@ static int try_addresses(lua_State *L, struct sock *self) {
       return sock_fail(L, error);
     lua_pushinteger(L, error);
     lua_replace(L, FAILURE);
-    if (!lua_toboolean(L, KEEP))
-      sock_drop(self);
+    forsake(L, self);
   }
   self->role = SOCK_MASTER;
   return sock_fail(L, (int)lua_tointeger(L, FAILURE));
@@ -232,20 +252,22 @@ static int connect_step(lua_State *L, bool timed_out) {
   struct sock *self = lua_touserdata(L, SELF);
   int error = 0;
   socklen_t size = sizeof error;
-  if (self->fd < 0)
+  const struct addrinfo *at = lua_touserdata(L, ADDRESS);
+  if (sock_gone(self))
     return sock_fail_with(L, "closed");
-  if (timed_out)
+  if (timed_out && (!at->ai_next || sock_limit(self, self->write_due) <= 0))
     return sock_fail_with(L, "timeout");
-  getsockopt(self->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+  if (timed_out)
+    error = ETIMEDOUT;
+  else
+    getsockopt(self->fd, SOL_SOCKET, SO_ERROR, &error, &size);
   if (!error)
     return connected(L, self);
-  const struct addrinfo *at = lua_touserdata(L, ADDRESS);
   lua_pushlightuserdata(L, at->ai_next);
   lua_replace(L, ADDRESS);
   lua_pushinteger(L, error);
   lua_replace(L, FAILURE);
-  if (!lua_toboolean(L, KEEP))
-    sock_drop(self);
+  forsake(L, self);
   return try_addresses(L, self);
 }
 
@@ -286,17 +308,6 @@ static int l_connect(lua_State *L) {
 
 /* ---- making one ---- */
 
-static int make(lua_State *L, int family) {
-  struct sock *self = class_new(L, &tcp_kind);
-  self->family = (uint8_t)family;
-  if (family != AF_UNSPEC) {
-    int error = sock_open(L, self, family, SOCK_STREAM);
-    if (error)
-      return sock_fail(L, error);
-  }
-  return 1;
-}
-
 /***
  * socket.tcp(): a TCP socket, of IPv4 or IPv6 as its first address is.
  * @return TCP|nil
@@ -304,7 +315,7 @@ static int make(lua_State *L, int family) {
  * @return integer # errno
  * Source: LuaSocket.
  */
-int socket_tcp(lua_State *L) { return make(L, AF_UNSPEC); }
+int socket_tcp(lua_State *L) { return sock_make(L, &tcp_kind, AF_UNSPEC, SOCK_STREAM); }
 
 /***
  * socket.tcp4(): a TCP socket for IPv4.
@@ -313,16 +324,17 @@ int socket_tcp(lua_State *L) { return make(L, AF_UNSPEC); }
  * @return integer # errno
  * Source: LuaSocket.
  */
-int socket_tcp4(lua_State *L) { return make(L, AF_INET); }
+int socket_tcp4(lua_State *L) { return sock_make(L, &tcp_kind, AF_INET, SOCK_STREAM); }
 
 /***
- * socket.tcp6(): a TCP socket for IPv6.
+ * socket.tcp6(): a TCP socket for IPv6, and that alone unless its option ipv6-v6only is set to
+ * false.
  * @return TCP|nil
  * @return string # or why there is none
  * @return integer # errno
  * Source: LuaSocket.
  */
-int socket_tcp6(lua_State *L) { return make(L, AF_INET6); }
+int socket_tcp6(lua_State *L) { return sock_make(L, &tcp_kind, AF_INET6, SOCK_STREAM); }
 
 static const luaL_Reg methods[] = {{"bind", l_bind},
                                    {"setsockname", l_bind},

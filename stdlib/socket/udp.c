@@ -11,18 +11,38 @@ static struct sock *check(lua_State *L) { return class_check(L, 1, &udp_kind); }
 
 /* ---- addresses ---- */
 
+/* Of IPv6, where a link may be named too. */
+static socklen_t read_inet6(const char *host, in_port_t port, struct sockaddr_in6 *address) {
+  const struct addrinfo hints = {
+      .ai_family = AF_INET6, .ai_socktype = SOCK_DGRAM, .ai_flags = AI_NUMERICHOST};
+  struct addrinfo *found;
+  if (getaddrinfo(host, NULL, &hints, &found) != 0)
+    return 0;
+  memcpy(address, found->ai_addr, sizeof *address);
+  freeaddrinfo(found);
+  address->sin6_port = port;
+  return sizeof *address;
+}
+
+static socklen_t read_inet(const char *host, in_port_t port, struct sockaddr_in *address) {
+  address->sin_family = AF_INET;
+  address->sin_port = port;
+  return inet_pton(AF_INET, host, &address->sin_addr) == 1 ? sizeof *address : 0;
+}
+
 /* LuaSocket's sendto takes an address, not a name: a datagram waits for no resolver. */
 static socklen_t check_address(lua_State *L, int arg, struct sockaddr_storage *address) {
-  struct addrinfo hints = {.ai_socktype = SOCK_DGRAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
-  struct addrinfo *found;
-  const char *host = luaL_checkstring(L, arg), *port = luaL_checkstring(L, arg + 1);
-  hints.ai_family = ((struct sock *)lua_touserdata(L, 1))->family;
-  int failure = getaddrinfo(host, port, &hints, &found);
-  luaL_argcheck(L, failure != EAI_SERVICE, arg + 1, "not a port");
-  luaL_argcheck(L, failure == 0, arg, "not an address of the socket's family");
-  socklen_t length = found->ai_addrlen;
-  memcpy(address, found->ai_addr, length);
-  freeaddrinfo(found);
+  int family = ((struct sock *)lua_touserdata(L, 1))->family;
+  size_t size;
+  const char *host = luaL_checklstring(L, arg, &size);
+  lua_Integer port = luaL_checkinteger(L, arg + 1);
+  luaL_argcheck(L, port >= 0 && port <= 65535, arg + 1, "port out of range");
+  socklen_t length = 0;
+  if (strlen(host) == size && family != AF_INET6)
+    length = read_inet(host, htons((in_port_t)port), (struct sockaddr_in *)address);
+  if (strlen(host) == size && family != AF_INET && !length)
+    length = read_inet6(host, htons((in_port_t)port), (struct sockaddr_in6 *)address);
+  luaL_argcheck(L, length, arg, "not an address of the socket's family");
   return length;
 }
 
@@ -54,8 +74,9 @@ static int name(lua_State *L, bool timed_out,
 }
 
 static int look_up(lua_State *L, struct sock *self, int flags, const struct wait_kind *kind) {
-  const char *host = luaL_checkstring(L, HOST), *service = luaL_checkstring(L, SERVICE);
+  address_check(L, HOST);
   lua_settop(L, SERVICE);
+  const char *host = lua_tostring(L, HOST), *service = lua_tostring(L, SERVICE);
   if (flags & AI_PASSIVE && strcmp(host, "*") == 0)
     host = NULL;
   struct lookup *lookup = lookup_begin(L, host, service, self->family, SOCK_DGRAM, flags);
@@ -99,7 +120,8 @@ static int disconnect(lua_State *L, struct sock *self) {
 }
 
 /***
- * UDP:setpeername(host [, port]), UDP:connect(host [, port]): sets its peer, the only one to send to and receive from.
+ * UDP:setpeername(host [, port]),
+ * UDP:connect(host [, port]): sets its peer, the only one to send to and receive from.
  * @param host string  "*": takes it away
  * @param port? integer|string
  * @return integer|nil # 1
@@ -131,17 +153,6 @@ static int l_sendto(lua_State *L) { return datagram_send_to(L, check(L), check_a
 
 /* ---- making one ---- */
 
-static int make(lua_State *L, int family) {
-  struct sock *self = class_new(L, &udp_kind);
-  self->family = (uint8_t)family;
-  if (family != AF_UNSPEC) {
-    int error = sock_open(L, self, family, SOCK_DGRAM);
-    if (error)
-      return sock_fail(L, error);
-  }
-  return 1;
-}
-
 /***
  * socket.udp(): a UDP socket, of IPv4 or IPv6 as its first address is.
  * @return UDP|nil
@@ -149,7 +160,7 @@ static int make(lua_State *L, int family) {
  * @return integer # errno
  * Source: LuaSocket.
  */
-int socket_udp(lua_State *L) { return make(L, AF_UNSPEC); }
+int socket_udp(lua_State *L) { return sock_make(L, &udp_kind, AF_UNSPEC, SOCK_DGRAM); }
 
 /***
  * socket.udp4(): a UDP socket for IPv4.
@@ -158,16 +169,17 @@ int socket_udp(lua_State *L) { return make(L, AF_UNSPEC); }
  * @return integer # errno
  * Source: LuaSocket.
  */
-int socket_udp4(lua_State *L) { return make(L, AF_INET); }
+int socket_udp4(lua_State *L) { return sock_make(L, &udp_kind, AF_INET, SOCK_DGRAM); }
 
 /***
- * socket.udp6(): a UDP socket for IPv6.
+ * socket.udp6(): a UDP socket for IPv6, and that alone unless its option ipv6-v6only is set to
+ * false.
  * @return UDP|nil
  * @return string # or why there is none
  * @return integer # errno
  * Source: LuaSocket.
  */
-int socket_udp6(lua_State *L) { return make(L, AF_INET6); }
+int socket_udp6(lua_State *L) { return sock_make(L, &udp_kind, AF_INET6, SOCK_DGRAM); }
 
 static const luaL_Reg methods[] = {{"setsockname", l_setsockname},
                                    {"bind", l_setsockname},

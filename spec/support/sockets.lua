@@ -1,0 +1,102 @@
+-- What the specs of sockets share: pairs, servers, peers that do not answer.
+
+local lfs = require "lfs"
+local moonlet = require "moonlet"
+local socket = require "moonlet.socket"
+
+local sockets = {}
+
+--- A server on a free port of 127.0.0.1, and the port.
+function sockets.listen(backlog)
+  local server = assert(socket.bind("127.0.0.1", 0, backlog))
+  return server, select(2, server:getsockname())
+end
+
+--- A value for a `<close>` variable that closes some sockets.
+function sockets.closing(...)
+  local list = { ... }
+  return setmetatable(list, {
+    __close = function()
+      for _, sock in ipairs(list) do
+        sock:close()
+      end
+    end,
+  })
+end
+
+--- Two ends of a TCP connection, and what closes both: `local near, far, _ <close> = pair()`.
+function sockets.pair()
+  local server <close>, port = sockets.listen()
+  local near = assert(socket.connect("127.0.0.1", port))
+  local far = assert(server:accept())
+  return near, far, sockets.closing(near, far)
+end
+
+--- A port of 127.0.0.1 at which nobody listens.
+function sockets.dead_port()
+  local server <close>, port = sockets.listen()
+  assert(server)
+  return port
+end
+
+--- A server that never answers: its backlog is full. Its `port`; to be closed.
+function sockets.black_hole()
+  local server, port = sockets.listen(0)
+  local hole = sockets.closing(server)
+  hole.port = port
+  repeat
+    local client = assert(socket.tcp4())
+    client:settimeout(0.05)
+    table.insert(hole, client)
+  until not client:connect("127.0.0.1", port)
+  return hole
+end
+
+--- Sends until the kernel takes no more; returns how many bytes it took.
+function sockets.fill(sock)
+  local data, total = ("x"):rep(1 << 16), 0
+  local block, whole = sock:gettimeout()
+  sock:settimeout(0.02)
+  sock:settimeout(nil, "t")
+  repeat
+    local sent, _, partial = sock:send(data)
+    total = total + (sent or partial)
+  until not sent
+  sock:settimeout(block)
+  sock:settimeout(whole, "t")
+  return total
+end
+
+--- How many descriptors this process has open.
+function sockets.count_descriptors()
+  local count = 0
+  for _ in lfs.dir("/proc/self/fd") do
+    count = count + 1
+  end
+  return count
+end
+
+--- To be called in a `describe`: none of its specs may leave a descriptor open.
+function sockets.watch_descriptors(before_each, after_each)
+  local before
+  before_each(function()
+    collectgarbage()
+    before = sockets.count_descriptors()
+  end)
+  after_each(function()
+    collectgarbage()
+    collectgarbage()
+    assert(sockets.count_descriptors() <= before, "the spec leaves a descriptor open")
+  end)
+end
+
+--- Runs f(...) in a greenlet, which has blocked, or ended, when this returns it.
+function sockets.start(f, ...)
+  local greenlet = moonlet.spawn(f, ...)
+  moonlet.sleep(0)
+  moonlet.sleep(0)
+  return greenlet
+end
+
+
+return sockets
