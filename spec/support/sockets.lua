@@ -76,7 +76,8 @@ function sockets.count_descriptors()
   return count
 end
 
---- To be called in a `describe`: none of its specs may leave a descriptor open.
+--- To be called in a `describe`, below an after_each that closes and above a before_each that opens
+--- something: none of its specs may leave a descriptor open.
 function sockets.watch_descriptors(before_each, after_each)
   local before
   socket.dns.toip("localhost") -- what the first lookup opens stays: it wakes the loop from threads
