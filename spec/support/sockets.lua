@@ -56,7 +56,7 @@ end
 function sockets.fill(sock)
   local data, total = ("x"):rep(1 << 16), 0
   local block, whole = sock:gettimeout()
-  sock:settimeout(0.02)
+  sock:settimeout(0.005)
   sock:settimeout(nil, "t")
   repeat
     local sent, _, partial = sock:send(data)
