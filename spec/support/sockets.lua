@@ -12,16 +12,20 @@ function sockets.listen(backlog)
   return server, select(2, server:getsockname())
 end
 
+local Closing = {}
+Closing.__index = Closing
+
+function Closing:close()
+  for _, sock in ipairs(self) do
+    sock:close()
+  end
+end
+
+Closing.__close = Closing.close
+
 --- A value for a `<close>` variable that closes some sockets.
 function sockets.closing(...)
-  local list = { ... }
-  return setmetatable(list, {
-    __close = function()
-      for _, sock in ipairs(list) do
-        sock:close()
-      end
-    end,
-  })
+  return setmetatable({ ... }, Closing)
 end
 
 --- Two ends of a TCP connection, and what closes both: `local near, far, _ <close> = pair()`.
