@@ -369,13 +369,14 @@ end
 --- Waits until one of some sockets can be read or written.
 ---@param to_read table[]|nil  objects with getfd, and dirty if they have a buffer
 ---@param to_write table[]|nil
----@param timeout? number  seconds; below 0: no limit
+---@param timeout? number|moonlet.Timeout  seconds; below 0: no limit
 ---@return table # those that can be read; each is also a key, whose value is its place
 ---@return table # those that can be written
 ---@return string|nil # "timeout" if there are none
 -- Source: LuaSocket.
 function socket.select(to_read, to_write, timeout)
   local readers, writers = open_ones(to_read, 1), open_ones(to_write, 2)
+  check_timeout(timeout, 3, "select")
   if type(timeout) == "number" and timeout < 0 then
     timeout = nil
   end
