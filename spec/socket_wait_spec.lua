@@ -84,7 +84,7 @@ describe("moonlet.socket, wait_read and wait_write:", function()
     end
   end)
 
-  it("return nil, 'closed' in a later turn when the socket is closed; the caller runs on", function()
+  it("return nil, 'closed' in a later turn when it is closed; the caller runs on", function()
     local results
     local reader = sockets.start(function()
       results = { wait_read(near) }
