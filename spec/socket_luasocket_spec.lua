@@ -407,7 +407,8 @@ describe("a peer of another make:", function()
 
   it("curl, several at once", function()
     local server <close>, port = sockets.listen()
-    background("for i in 1 2 3 4 5; do timeout 10 curl -s http://127.0.0.1:%d/$i & done; wait", port)
+    background("for i in 1 2 3 4 5; do timeout 10 curl -s http://127.0.0.1:%d/$i & done; wait",
+               port)
     local clients = {}
     for i = 1, 5 do
       local client = server:accept()

@@ -2,8 +2,8 @@
 -- Two greenlets wait in select for two seconds each, and a third one works meanwhile. The waits
 -- overlap, so that the whole takes two seconds and not four.
 
-local gettime = require("socket").gettime
 local moonlet = require "moonlet"
+local gettime = require("moonlet.socket").gettime
 local select = require "moonlet.select"
 
 local start = gettime()

@@ -4,8 +4,7 @@
 
 local moonlet = require "moonlet"
 local Pool = require("moonlet.pool").Pool
-local select = require "moonlet.select"
-local socket = require "socket"
+local socket = require "moonlet.socket"
 
 local SocketPool = {}
 SocketPool.__index = SocketPool
@@ -15,14 +14,9 @@ function SocketPool.new(size)
 end
 
 function SocketPool.listen(sock)
-  local byte, err
-  repeat
-    select.select({ sock }, {}, {})
-    byte, err = sock:receive(1)
-    if byte then
-      print("Received " .. byte)
-    end
-  until err == "closed"
+  for byte in function() return sock:receive(1) end do
+    print("Received " .. byte)
+  end
 end
 
 function SocketPool:add_handler(sock)
@@ -40,19 +34,9 @@ function SocketPool:report()
   print(("%d held, %d free"):format(#self.pool, self.pool:free_count()))
 end
 
-local function socket_pair()
-  local listener = assert(socket.bind("127.0.0.1", 0))
-  local host, port = listener:getsockname()
-  local near = assert(socket.connect(host, port))
-  local far = assert(listener:accept())
-  listener:close()
-  far:settimeout(0)
-  return near, far
-end
-
-local near1, far1 = socket_pair()
-local near2, far2 = socket_pair()
-local _, far3 = socket_pair()
+local near1, far1 = socket.socketpair()
+local near2, far2 = socket.socketpair()
+local _, far3 = socket.socketpair()
 
 local handlers = SocketPool.new(2)
 handlers:add_handler(far1)

@@ -8,7 +8,7 @@
 -- and the seconds elapsed, and returns true, or nil and a message. The exit status is 1 if a script
 -- failed.
 
-local gettime = require("socket").gettime
+local gettime = require("moonlet.socket").gettime
 
 -- The scripts in order: the seconds each takes; in `at`, the seconds at which some of its lines
 -- appear; in `stderr`, what it reports on standard error, where all others must be silent.
