@@ -113,6 +113,7 @@ describe("moonlet.socket, unix streams:", function()
     assert.same({ nil, "closed" }, { connecting:get() })
     local fourth <close> = socket.unix()
     connecting = sockets.start(fourth.connect, fourth, path)
+    assert.matches("already used", support.error_of(fourth.connect, fourth, path))
     connecting:kill()
     server:accept():close()
   end)
@@ -196,6 +197,29 @@ describe("moonlet.socket, unix datagrams:", function()
     assert.equal(150000, #reader:get())
     assert.equal(1, a:sendto(("x"):rep(150000), two))
     assert.equal(100, #b:receive(100))
+  end)
+
+  it("without a peer wait until the receiver has room, too, and let the machine rest", function()
+    local a <close> = socket.unix.dgram()
+    local b <close> = socket.unix.dgram()
+    assert(b:bind(two))
+    a:settimeout(0.01)
+    local count = 0
+    while a:sendto("x", two) do
+      count = count + 1
+    end
+    assert.same({ nil, "timeout" }, { a:sendto("x", two) })
+    a:settimeout(nil)
+    local polls = moonlet.stats().polls
+    local sender = sockets.start(a.sendto, a, "last", two)
+    moonlet.sleep(0.02)
+    assert.is_true(moonlet.stats().polls - polls < 60)
+    assert.is_false(sender:ready())
+    for _ = 1, count do
+      assert.equal("x", b:receive())
+    end
+    assert.equal(1, sender:get())
+    assert.equal("last", b:receive())
   end)
 
   it("wait until the receiver has room, and are killed meanwhile", function()

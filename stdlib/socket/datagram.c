@@ -17,8 +17,15 @@ static struct sock *check(lua_State *L) {
 
 /* ---- sending ---- */
 
+/* A unix socket without a peer counts as writable, whether the receiver has room or not. */
+#define RETRY 0.002
+
+static int retry_step(lua_State *L, bool timed_out);
+
+static const struct wait_kind retry_kind = {"socket:sendto", retry_step, SOCK_WRITING};
+
 /* On the stack: the socket, the data, the receiver's address as a string or nil. */
-static int send_step(lua_State *L, bool timed_out) {
+static int send_now(lua_State *L, bool timed_out, bool first) {
   struct sock *self = lua_touserdata(L, 1);
   size_t size, length = 0;
   const char *data = lua_tolstring(L, 2, &size);
@@ -37,8 +44,20 @@ static int send_step(lua_State *L, bool timed_out) {
   }
   if (errno != EAGAIN)
     return sock_fail(L, errno);
-  return timed_out ? sock_fail_with(L, "timeout") : sock_again(self, EV_WRITE, self->write_due);
+  if (timed_out)
+    return sock_fail_with(L, "timeout");
+  if (self->family == AF_UNIX && address)
+    return sock_pause(L, self, &self->write_due, first, RETRY, &retry_kind);
+  return sock_again(self, EV_WRITE, self->write_due);
 }
+
+static int retry_step(lua_State *L, bool timed_out) {
+  struct sock *self = lua_touserdata(L, 1);
+  (void)timed_out;
+  return send_now(L, sock_limit(self, self->write_due) <= 0, false);
+}
+
+static int send_step(lua_State *L, bool timed_out) { return send_now(L, timed_out, true); }
 
 static const struct wait_kind send_kind = {"socket:send", send_step, SOCK_WRITING};
 

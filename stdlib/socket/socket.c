@@ -141,6 +141,15 @@ int sock_wait(lua_State *L, struct sock *self, int events, double due,
   return wait_in(L, self->ring, sock_limit(self, due), kind);
 }
 
+int sock_pause(lua_State *L, struct sock *self, double *due, bool first, double seconds,
+               const struct wait_kind *kind) {
+  double limit = sock_limit(self, *due);
+  if (first && limit != NO_LIMIT)
+    *due = hub_now(self->hub) + limit;
+  sock_again(self, 0, *due);
+  return wait_in(L, self->ring, limit < seconds ? limit : seconds, kind);
+}
+
 static int refuse(lua_State *L, const char *verb) {
   return luaL_error(L, "socket already used by another greenlet, which is %s", verb);
 }

@@ -89,6 +89,14 @@ static inline bool sock_gone(const struct sock *self) {
 /* What a step returns to wait (again). */
 int sock_again(struct sock *self, int events, double due);
 
+/*
+ * Waits for nothing but time, where the kernel cannot tell when to try again: at most so many
+ * seconds, in the ring, so that nobody else has a turn and closing ends it.  The limit of each
+ * wait bounds all pauses of a call together, from the first one on.
+ */
+int sock_pause(lua_State *L, struct sock *self, double *due, bool first, double seconds,
+               const struct wait_kind *kind);
+
 /* The time limit of a wait now, seconds. */
 double sock_limit(const struct sock *self, double due);
 

@@ -123,6 +123,8 @@ static bool is_passing(int error) {
 /* The server keeps the descriptor until there is an object to own it. */
 static int push_accepted(lua_State *L, struct sock *server) {
   struct sock *client = class_new(L, server->object.kind);
+  if (server->accepted < 0) /* closed by a finalizer */
+    return sock_fail_with(L, "closed");
   sock_adopt(L, client, server->accepted, server->family);
   server->accepted = -1;
   client->role = SOCK_CLIENT;
@@ -141,20 +143,8 @@ static int take_connection(struct sock *self) {
 
 static int resume_step(lua_State *L, bool timed_out);
 
-/* In the ring, so that nobody else accepts and closing ends it, but for no event. */
 static const struct wait_kind scarce_kind = {"socket:accept (no descriptor is free)", resume_step,
                                              SOCK_READING};
-
-/* The socket's limit of each wait bounds all pauses of a call together. */
-static int pause_for(lua_State *L, struct sock *self, int error, bool first) {
-  double limit = sock_limit(self, self->read_due);
-  if (limit <= 0)
-    return sock_fail(L, error);
-  if (first && limit != NO_LIMIT)
-    self->read_due = hub_now(self->hub) + limit;
-  sock_again(self, 0, self->read_due);
-  return wait_in(L, self->ring, limit < BACK_OFF ? limit : BACK_OFF, &scarce_kind);
-}
 
 static int accept_now(lua_State *L, bool timed_out, bool first) {
   struct sock *self = lua_touserdata(L, 1);
@@ -165,7 +155,9 @@ static int accept_now(lua_State *L, bool timed_out, bool first) {
     return push_accepted(L, self);
   if (error == EAGAIN)
     return timed_out ? sock_fail_with(L, "timeout") : sock_again(self, EV_READ, self->read_due);
-  return is_scarce(error) && !timed_out ? pause_for(L, self, error, first) : sock_fail(L, error);
+  return is_scarce(error) && !timed_out
+             ? sock_pause(L, self, &self->read_due, first, BACK_OFF, &scarce_kind)
+             : sock_fail(L, error);
 }
 
 static int accept_step(lua_State *L, bool timed_out) { return accept_now(L, timed_out, true); }

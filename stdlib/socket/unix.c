@@ -40,18 +40,21 @@ static int l_bind(lua_State *L) {
 #define RETRY 0.005
 
 static int connect_step(lua_State *L, bool timed_out);
-static const struct wait_kind connect_kind = {.name = "unix:connect", .step = connect_step};
+static int retry_step(lua_State *L, bool timed_out);
 
-static int connect_step(lua_State *L, bool limited) {
+static const struct wait_kind connect_kind = {"unix:connect", connect_step, SOCK_WRITING};
+static const struct wait_kind retry_kind = {"unix:connect", retry_step, SOCK_WRITING};
+
+static int connect_now(lua_State *L, bool timed_out, bool first) {
   struct sockaddr_un address;
   int type;
   struct sock *self = check(L, &type);
   socklen_t length = address_check_path(L, 2, &address);
-  (void)limited;
-  if (self->closed)
+  int error = 0;
+  if (self->closed || (!first && sock_gone(self)))
     return sock_fail_with(L, "closed");
-  int error = sock_open(L, self, AF_UNIX, type);
-  if (!error && connect(self->fd, (struct sockaddr *)&address, length) == 0) {
+  if ((error = sock_open(L, self, AF_UNIX, type)) == 0 &&
+      connect(self->fd, (struct sockaddr *)&address, length) == 0) {
     self->role = SOCK_CLIENT;
     lua_pushinteger(L, 1);
     return 1;
@@ -59,10 +62,16 @@ static int connect_step(lua_State *L, bool limited) {
   error = error ? error : errno;
   if (error != EAGAIN)
     return sock_fail(L, error);
-  double limit = lua_tonumber(L, 3) - hub_now(self->hub);
-  if (limit <= 0)
-    return sock_fail_with(L, "timeout");
-  return wait_in(L, NULL, limit < RETRY ? limit : RETRY, &connect_kind);
+  return timed_out ? sock_fail_with(L, "timeout")
+                   : sock_pause(L, self, &self->write_due, first, RETRY, &retry_kind);
+}
+
+static int connect_step(lua_State *L, bool timed_out) { return connect_now(L, timed_out, true); }
+
+static int retry_step(lua_State *L, bool timed_out) {
+  struct sock *self = lua_touserdata(L, 1);
+  (void)timed_out;
+  return connect_now(L, sock_limit(self, self->write_due) <= 0, false);
 }
 
 /***
@@ -76,12 +85,11 @@ static int connect_step(lua_State *L, bool limited) {
  */
 static int l_connect(lua_State *L) {
   int type;
-  struct sock *self = check(L, &type);
   struct sockaddr_un address;
+  struct sock *self = check(L, &type);
   address_check_path(L, 2, &address);
   lua_settop(L, 2);
-  lua_pushnumber(L, hub_now(self->hub) + sock_limit(self, sock_due(self)));
-  return connect_step(L, false);
+  return sock_write(L, self, &connect_kind);
 }
 
 /* socket.unix() and socket.unix.stream(). */
