@@ -97,6 +97,27 @@ describe("moonlet.socket, TCP:", function()
       assert(server:accept()):close()
     end)
 
+    it("tries the next address when one does not answer in time", function()
+      local infos = socket.dns.getaddrinfo("localhost")
+      local first, last = infos[1].addr, infos[#infos].addr
+      local hole <close> = sockets.black_hole(first)
+      local sock <close> = socket.tcp()
+      if first == last then
+        sock:settimeout(0.02)
+        assert.same({ nil, "timeout" }, { sock:connect("localhost", hole.port) })
+      else
+        local server <close> = assert(socket.bind(last, hole.port))
+        sock:settimeout(0.02, "t")
+        assert.same({ nil, "timeout" }, { sock:connect("localhost", hole.port) })
+        sock:close()
+        local other <close> = socket.tcp()
+        other:settimeout(0.02)
+        assert.equal(1, other:connect("localhost", hole.port))
+        assert.equal(last, (other:getpeername()))
+        server:accept():close()
+      end
+    end)
+
     it("keeps a socket that was bound, also when it is refused first", function()
       local server, port = sockets.listen()
       local sock <close> = socket.tcp()

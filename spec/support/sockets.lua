@@ -44,15 +44,15 @@ function sockets.dead_port()
 end
 
 --- A server that never answers: its backlog is full. Its `port`; to be closed.
-function sockets.black_hole()
-  local server, port = sockets.listen(0)
+function sockets.black_hole(host)
+  local server = assert(socket.bind(host or "127.0.0.1", 0, 0))
   local hole = sockets.closing(server)
-  hole.port = port
+  hole.port = select(2, server:getsockname())
   repeat
-    local client = assert(socket.tcp4())
+    local client = assert(socket.tcp())
     client:settimeout(0.05)
     table.insert(hole, client)
-  until not client:connect("127.0.0.1", port)
+  until not client:connect(host or "127.0.0.1", hole.port)
   return hole
 end
 
