@@ -310,6 +310,7 @@ describe("moonlet.socket, receive:", function()
 
     for _, place in ipairs(places) do
       it("in " .. place.name .. " leaves all in order", function()
+        local timed_out = false
         local reader = moonlet.spawn(function()
           place.run(function()
             assert.equal("go", near:receive())
@@ -318,13 +319,14 @@ describe("moonlet.socket, receive:", function()
           assert.equal(limit, support.error_of(limit.run, limit, place.run, function()
             near:receive()
           end))
+          timed_out = true
           place.run(function()
             near:receive()
           end)
         end)
         support.turns()
         assert(far:send("go\n"))
-        moonlet.sleep(0.005)
+        support.eventually(function() return timed_out end)
         assert(far:send("un"))
         support.eventually(function() return near:dirty() end)
         reader:kill()

@@ -90,6 +90,46 @@ describe("moonlet.socket, TCP:", function()
       end
     end)
 
+    it("may be tried with another family after a failure", function()
+      local server <close>, port = sockets.listen()
+      local sock <close> = socket.tcp()
+      assert.is_nil((sock:connect("::1", sockets.dead_port())))
+      assert.equal("unspec", sock:getfamily())
+      assert.is_nil((sock:bind("::2", 0)))
+      assert.equal(1, sock:connect("127.0.0.1", port))
+      assert(server:accept()):close()
+    end)
+
+    it("waits for a name also with a timeout of 0, as LuaSocket's", function()
+      local server <close>, port = sockets.listen()
+      local sock <close> = socket.tcp()
+      sock:settimeout(0)
+      local ok, message = sock:connect("localhost", port)
+      assert.truthy(ok or message == "timeout")
+      assert.is_true(sock:getfd() >= 0)
+      assert(server:accept()):close()
+      local udp <close> = socket.udp()
+      udp:settimeout(0, "t")
+      assert.equal(1, udp:setpeername("localhost", port))
+    end)
+
+    it("is killed, timed out or closed while it looks a name up", function()
+      for _, sock in ipairs { socket.tcp(), socket.udp() } do
+        local victim = moonlet.spawn(sock.connect, sock, "localhost", 1)
+        moonlet.sleep(0)
+        victim:kill()
+        sock:settimeout(1e-9)
+        local ok = sock:connect("localhost", 1)
+        assert.is_nil((ok and sock.class ~= "udp{connected}") or nil)
+        sock:settimeout()
+        victim = moonlet.spawn(sock.connect, sock, "localhost", 1)
+        moonlet.sleep(0)
+        sock:close()
+        local _, message = victim:get()
+        assert.truthy(message == "closed" or message == nil, message)
+      end
+    end)
+
     it("tries all addresses of a name", function()
       local server <close>, port = sockets.listen() -- "localhost" is ::1 as well, as a rule
       local sock <close> = assert(socket.connect("localhost", port))
@@ -468,11 +508,14 @@ describe("moonlet.socket, TCP:", function()
     end)
 
     it("run out in the order in which they are due", function()
-      local seen, list = support.trace(), {}
+      local seen, list, pairs = support.trace(), {}, {}
+      for i = 1, 3 do
+        pairs[i] = sockets.closing(sockets.pair())
+      end
       for i, seconds in ipairs { 0.03, 0.01, 0.02 } do
-        local near, far = sockets.pair()
         list[i] = moonlet.spawn(function()
-          local _ <close> = sockets.closing(near, far)
+          local _ <close> = pairs[i]
+          local near = pairs[i][1]
           near:settimeout(seconds)
           local _, message = near:receive()
           seen(i, message)

@@ -165,8 +165,10 @@ function support.getpid()
   return assert(tonumber(slurp("/proc/self/stat"):match("^%d+")))
 end
 
---- Whether this program was built with the address sanitizer, under which memory is dear.
-support.sanitized = slurp("/proc/self/maps"):find("libasan", 1, true) ~= nil
+--- Whether this program was built with the address sanitizer, or runs under valgrind: memory is
+--- dear then.
+support.sanitized = slurp("/proc/self/maps"):find("libasan", 1, true) ~= nil or
+  slurp("/proc/self/maps"):find("vgpreload", 1, true) ~= nil
 
 --- Sends a signal ("QUIT", "USR1" ...) to a process, by default this one, and returns once it
 --- was sent. (Not by os.execute, during which SIGINT and SIGQUIT are ignored.)

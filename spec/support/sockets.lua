@@ -16,8 +16,8 @@ local Closing = {}
 Closing.__index = Closing
 
 function Closing:close()
-  for _, sock in ipairs(self) do
-    sock:close()
+  for _, each in ipairs(self) do
+    each:close()
   end
 end
 

@@ -25,14 +25,17 @@ static int wait_descriptor(lua_State *L, int events, const struct wait_kind *kin
   double limit = wait_limit(L, 2);
   if (!hub->current)
     return luaL_error(L, "cannot block here: called by the hub itself");
+  const struct stream *stream = events & EV_READ ? class_test(L, 1, &stream_kind) : NULL;
   hub->current->wait.events = (short)events;
-  hub->current->wait.revents = (short)io_poll(fd, events);
+  hub->current->wait.revents =
+      (short)(stream && stream_dirty(stream) ? EV_READ : io_poll(fd, events));
   return hub->current->wait.revents ? wait_step(L, false)
                                     : wait_in(L, io_ring(L, hub, fd), limit, kind);
 }
 
 /***
  * socket.wait_read(fd [, timeout]): waits until a descriptor can be read.
+ * A socket that is dirty can be.
  * @param fd any  a descriptor, a Lua file, or an object with getfd
  * @param timeout? number|Timeout  seconds
  * @return true|nil

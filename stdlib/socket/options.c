@@ -180,6 +180,7 @@ static int set_line_limit(lua_State *L) {
  * ip-add-membership and ip-drop-membership {multiaddr=, interface=}, the same two with ipv6.
  * line-limit, of streams: most bytes that receive collects for "*l" or "*a" before it returns
  * nil, "too long" and so many of them; 0: any number.
+ * With linger and a timeout above 0, the kernel has close hold up the whole program so long.
  * @param name string
  * @param value any
  * @return integer|nil # 1

@@ -101,6 +101,11 @@ void sock_drop(struct sock *self) {
     close(fd);
 }
 
+void sock_unopen(struct sock *self) {
+  sock_drop(self);
+  self->family = AF_UNSPEC;
+}
+
 /* ---- blocking calls ---- */
 
 double sock_due(const struct sock *self) {
@@ -115,6 +120,11 @@ double sock_limit(const struct sock *self, double due) {
       limit = rest > 0 ? rest : 0;
   }
   return limit;
+}
+
+double sock_lookup_limit(const struct sock *self, double due) {
+  double limit = sock_limit(self, due);
+  return limit > 0 ? limit : NO_LIMIT;
 }
 
 /* Without a current greenlet, in a finalizer, nothing can wait: wait_in says so. */
@@ -182,7 +192,8 @@ static struct sock *check(lua_State *L) { return class_check(L, 1, &sock_kind); 
 
 /***
  * Socket:settimeout([seconds [, mode]]): limits how long its calls may wait.
- * @param seconds? number  nil or below 0: no limit; 0: calls do not wait at all
+ * @param seconds? number  nil or below 0: no limit; 0: calls do not wait, but for a name that they
+ *   look up
  * @param mode? "b"|"t"|"r"  "b": each single wait (the default); "t" or "r": each call as a whole
  * @return integer # 1
  * Source: LuaSocket.

@@ -69,6 +69,9 @@ int sock_release(struct hub *hub, struct sock *self);
 /* Closes the descriptor only: another may follow. */
 void sock_drop(struct sock *self);
 
+/* Undoes sock_open: another may follow, of any family. */
+void sock_unopen(struct sock *self);
+
 /* ---- blocking calls ---- */
 
 /* Runs a blocking method's step, and waits in the kind's way if need be.  The kind enters
@@ -99,6 +102,10 @@ int sock_pause(lua_State *L, struct sock *self, double *due, bool first, double 
 
 /* The time limit of a wait now, seconds. */
 double sock_limit(const struct sock *self, double due);
+
+/* The same while a name is looked up.  Who does not want to wait waits for that, as with
+   LuaSocket: another call would begin anew. */
+double sock_lookup_limit(const struct sock *self, double due);
 
 /* When a call's total time that begins now is over; negative: never. */
 double sock_due(const struct sock *self);

@@ -62,6 +62,12 @@ int stream_fail(lua_State *L, struct stream *self, ssize_t word) {
   return sock_fail_with(L, sock_message(error));
 }
 
+bool stream_dirty(const struct stream *self) {
+  struct transport *transport = self->transport;
+  return self->end > self->start ||
+         (transport && self->sock.fd >= 0 && transport->kind->pending(transport));
+}
+
 void stream_discard(struct stream *self) {
   free(self->buffer);
   self->buffer = NULL;
@@ -244,10 +250,7 @@ static int l_recv(lua_State *L) {
  * Source: LuaSocket.
  */
 static int l_dirty(lua_State *L) {
-  const struct stream *self = stream_check(L);
-  struct transport *transport = self->transport;
-  lua_pushboolean(L, self->end > self->start ||
-                         (transport && self->sock.fd >= 0 && transport->kind->pending(transport)));
+  lua_pushboolean(L, stream_dirty(stream_check(L)));
   return 1;
 }
 

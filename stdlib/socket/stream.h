@@ -45,6 +45,9 @@ static inline const char *stream_timeout(const struct stream *self, ssize_t word
   return word == TRANSPORT_WANT_READ ? "wantread" : "wantwrite";
 }
 
+/* Whether it has input that the kernel does not. */
+bool stream_dirty(const struct stream *self);
+
 /* Forgets what the buffer holds. */
 void stream_discard(struct stream *self);
 

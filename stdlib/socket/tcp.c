@@ -28,7 +28,7 @@ static int look_up(lua_State *L, struct sock *self, int flags, const struct wait
   struct lookup *lookup = lookup_begin(L, host, service, self->family, SOCK_STREAM, flags);
   if (lookup_done(lookup))
     return kind->step(L, false);
-  return wait_in(L, lookup_ring(lookup), sock_limit(self, self->write_due), kind);
+  return wait_in(L, lookup_ring(lookup), sock_lookup_limit(self, self->write_due), kind);
 }
 
 /* The lookup at LOOKUP when its wait has ended; `results`: what to return instead of going on. */
@@ -63,7 +63,7 @@ static int bind_step(lua_State *L, bool timed_out) {
       return lua_pushinteger(L, 1), 1;
     error = error ? error : errno;
     if (fresh)
-      sock_drop(self);
+      sock_unopen(self);
   }
   return sock_fail(L, error);
 }
@@ -211,9 +211,9 @@ static int connected(lua_State *L, struct sock *self) {
 static void forsake(lua_State *L, struct sock *self) {
   const struct sockaddr none = {.sa_family = AF_UNSPEC};
   if (!lua_toboolean(L, KEEP))
-    sock_drop(self);
+    sock_unopen(self);
   else
-    connect(self->fd, &none, sizeof none);
+    (void)connect(self->fd, &none, sizeof none);
 }
 
 /* Tries one address after the other, from the one at ADDRESS on. */

@@ -60,6 +60,7 @@ static int name(lua_State *L, bool timed_out,
     return sock_fail_with(L, self->closed ? "closed" : "timeout");
   }
   int error = 0;
+  bool fresh = self->fd < 0;
   if (!lookup_result(lookup))
     return lookup_push_failure(L, lookup);
   for (const struct addrinfo *at = lookup_result(lookup); at; at = at->ai_next) {
@@ -69,6 +70,8 @@ static int name(lua_State *L, bool timed_out,
       return 1;
     }
     error = error ? error : errno;
+    if (fresh)
+      sock_unopen(self);
   }
   return sock_fail(L, error);
 }
@@ -82,7 +85,7 @@ static int look_up(lua_State *L, struct sock *self, int flags, const struct wait
   struct lookup *lookup = lookup_begin(L, host, service, self->family, SOCK_DGRAM, flags);
   if (lookup_done(lookup))
     return kind->step(L, false);
-  return wait_in(L, lookup_ring(lookup), sock_limit(self, sock_due(self)), kind);
+  return wait_in(L, lookup_ring(lookup), sock_lookup_limit(self, sock_due(self)), kind);
 }
 
 static int bind_step(lua_State *L, bool timed_out) { return name(L, timed_out, bind); }
