@@ -250,7 +250,7 @@ static int l_start(lua_State *L) {
     failure = watch_exit(process);
   if (failure)
     return fail(L, failure);
-  process->ring = io_own(L, hub, process->fd);
+  process->ring = io_own(L, hub, &process->fd);
   return 1;
 }
 
@@ -354,14 +354,15 @@ static struct hub *open_hub(lua_State *L) {
 
 static void close_socket(lua_State *L, struct process *process) {
   struct hub *hub = open_hub(L);
-  if (process->fd < 0)
+  int fd = process->fd;
+  if (fd < 0)
     return;
   if (hub)
-    io_disown(hub, process->fd);
-  if (process->parent == getpid())
-    shutdown(process->fd, SHUT_RDWR); /* for copies of it in forked children too */
-  close(process->fd);
+    io_disown(hub, fd);
   process->fd = -1;
+  if (process->parent == getpid())
+    shutdown(fd, SHUT_RDWR); /* for copies of it in forked children too */
+  close(fd);
 }
 
 /* Process:close(): lets it end, since it is not at work. */

@@ -284,7 +284,7 @@ static int recv_step(lua_State *L, bool timed_out) {
     size_t length = have < most ? have : most;
     return take(L, self, buffered(self), length, length, false);
   }
-  if (self->sock.fd < 0)
+  if (sock_gone(&self->sock))
     return sock_fail_with(L, "closed");
   char *data = io_scratch(L, self->sock.hub);
   ssize_t count = stream_read(self, data, most < IO_SCRATCH ? most : IO_SCRATCH);

@@ -84,7 +84,7 @@ static int l_handshake(lua_State *L) {
 }
 
 /***
- * secure:setfd(fd): not for a connection under TLS, whose keys are of no use elsewhere.
+ * Secure:setfd(fd): not for a connection under TLS, whose keys are of no use elsewhere.
  * @param fd integer
  * @raise an error
  */
