@@ -104,7 +104,7 @@ local function documented_in_module(module)
   local names = {}
   add_names(names, module.functions)
   for _, field in ipairs(module.fields) do
-    names[field.name] = true
+    names[field.name] = field.optional and "perhaps" or true
   end
   for _, class in ipairs(module.classes) do
     names[class.short] = #class.constructors > 0 or nil
@@ -190,7 +190,7 @@ end
 local function difference(names, others)
   local list = {}
   for name in pairs(names) do
-    if is_public(name) and not others[name] then
+    if is_public(name) and not others[name] and names[name] ~= "perhaps" then
       table.insert(list, name)
     end
   end
