@@ -615,6 +615,8 @@ describe("moonlet.socket, a finalizer", function()
           a:setstats(1, 2, 3)
           a:settimeout(1)
           a:receive(2)
+          pcall(a.setfd, a, -1)
+          a:connect("x")
           tostring(a)
           a:close()
         end

@@ -270,6 +270,7 @@ static void set_descriptor(lua_State *L, struct sock *self, lua_Integer fd) {
 int sock_setfd(lua_State *L) {
   struct sock *self = check(L);
   lua_Integer fd = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, self->hub, 1, "has been collected");
   if (fd == -1)
     sock_release(self->hub, self);
   else if (fd != self->fd)
