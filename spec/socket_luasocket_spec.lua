@@ -5,8 +5,6 @@ local sockets = require "support.sockets"
 local support = require "support"
 
 local preamble = [[
-  local moonlet = require "moonlet"
-  local socket = require "moonlet.socket"
   package.loaded["socket"] = socket
   package.loaded["socket.core"] = socket
   package.loaded["socket.unix"] = socket.unix
@@ -28,10 +26,7 @@ local preamble = [[
 ]]
 
 local function run(code, opts)
-  local result = support.run_script(preamble .. code, opts)
-  assert.same({ status = 0, stderr = "" }, { status = result.status, signal = result.signal,
-                                             stderr = result.stderr })
-  return result.stdout
+  return sockets.run(preamble .. code, opts)
 end
 
 describe("on moonlet.socket", function()

@@ -3,6 +3,7 @@
 local lfs = require "lfs"
 local moonlet = require "moonlet"
 local socket = require "moonlet.socket"
+local support = require "support"
 
 local sockets = {}
 
@@ -104,5 +105,22 @@ function sockets.start(f, ...)
   return greenlet
 end
 
+
+--- Runs Lua code that has moonlet and socket in a child process (see support.run_script), which
+--- must succeed and report no error; returns its output.
+function sockets.run(code, opts)
+  opts = opts or {}
+  opts.env = opts.env or {}
+  opts.env.LUA_PATH = "spec/?.lua;spec/?/init.lua;" .. package.path
+  local result = support.run_script([[
+    local moonlet = require "moonlet"
+    local socket = require "moonlet.socket"
+local support = require "support"
+  ]] .. code, opts)
+  if result.status ~= 0 or result.stderr ~= "" then
+    error(("the script failed (%s, %s): %s"):format(result.status, result.signal, result.stderr), 2)
+  end
+  return result.stdout
+end
 
 return sockets

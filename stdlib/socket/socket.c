@@ -248,7 +248,7 @@ static enum sock_role role_of(int fd) {
 }
 
 static void set_descriptor(lua_State *L, struct sock *self, lua_Integer fd) {
-  int domain, type, on = 1;
+  int domain = 0, type = 0, on = 1;
   bool datagram = self->object.kind == &udp_kind || self->object.kind == &unix_dgram_kind;
   luaL_argcheck(L, read_option(fd, SO_DOMAIN, &domain) && read_option(fd, SO_TYPE, &type), 2,
                 "not an open socket");
