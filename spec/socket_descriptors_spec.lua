@@ -206,6 +206,16 @@ describe("moonlet.socket, a descriptor closed by somebody else", function()
     ]]))
   end)
 
+  it("before the loop has seen it: who waits gets 'closed', and the socket has none", function()
+    assert.equal("closed\n-1\n", sockets.run(foreign .. [[
+      local near, far = pair()
+      local reader = moonlet.spawn(near.receive, near)
+      moonlet.spawn(close_behind, near)
+      print((select(2, reader:get())))
+      print(near:getfd())
+    ]]))
+  end)
+
   it("between waits: the next one says 'closed'", function()
     assert.equal("closed\nclosed\nclosed\n", sockets.run(foreign .. [[
       local near, far = pair()

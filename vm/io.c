@@ -116,10 +116,8 @@ void io_verify(struct hub *hub) {
   list_each(it, &hub->io->fresh) {
     struct io *io = container_of(it, struct io, fresh);
     list_remove(it);
-    if (fcntl(io->watcher.fd, F_GETFD) == -1) {
-      set_watcher(io, 0);
-      notify(io, IO_CLOSED);
-    }
+    if (fcntl(io->watcher.fd, F_GETFD) == -1)
+      io_disown(hub, io->watcher.fd);
   }
 }
 
