@@ -30,6 +30,90 @@ local function run(code, opts)
 end
 
 describe("on moonlet.socket", function()
+  it("what LuaSocket answers is answered", function()
+    -- Runs under each of the two; what both print is compared.
+    local script = [==[
+      local socket = require(arg[1])
+      local function pair()
+        local server = assert(socket.bind("127.0.0.1", 0))
+        local _, port = server:getsockname()
+        local near = assert(socket.connect("127.0.0.1", port))
+        local far = assert(server:accept())
+        near:settimeout(0.02)
+        return near, far, server, port
+      end
+      local near, far, server, port = pair()
+      local udp = socket.udp()
+      udp:settimeout(0.02)
+      local function arrive(sock, data) sock:send(data) socket.sleep(0.02) end
+
+      local calls = [[
+        near:receive(0) | arrive(far, "abcdefgh\n") | near:receive(0) | near:receive(5, "xyz")
+        near:receive(2, "xyz") | near:receive("*l", "xyz") | arrive(far, "q\r\rr\n123456")
+        near:receive("*line") | near:receive("3") | near:receive(1.5) | near:receive("*all", "P")
+        near:receive(-1) | near:receive("x") | near:receive({}) | near:receive(1, {})
+        near:send("hello", 2, 3) | near:send("hello", -2) | near:send("hello", 10) | near:send(12)
+        near:send("hello", 3, 1) | near:send() | near:send("hello", "x")
+        near:getoption("linger").on | near:getoption("error") | near:setoption("keepalive", true)
+        near:getoption("keepalive") | near:setoption("nonsense", 1) | near:setoption("keepalive", 1)
+        near:setoption("tcp-nodelay", true) | near:getoption("tcp-nodelay") | near:dirty()
+        near:settimeout(1, "x") | near:settimeout("x") | near:settimeout(nil, "t")
+        near:gettimeout() | near:settimeout(0.02) | near:shutdown("nonsense") | near.class
+        arrive(far, "tail\nmore") | near:receive(1) | near:dirty() | near:setstats(100, 5, 7)
+        (near:getstats()) | near:shutdown("send") | near:send("x") | near:close()
+        near:close() | near:receive() | near:receive() | near:receive() | near:send("x")
+        near:send("") | near:getfd() | near:settimeout(1) | far:settimeout(0.02) | far:receive(4)
+        far:receive("*a") | far:receive("*a", "pre") | far:receive() | far:close() | server.class
+        server:settimeout(0) | server:accept() | server:gettimeout() | server:close()
+        socket.connect("127.0.0.1", 1) | socket.connect("127.0.0.1", "no-such-service")
+        socket.connect("", 1) | socket.tcp().class
+        socket.tcp4():connect("127.0.0.1", 1) | socket.tcp():getfd() | udp:getfd() | udp.class
+        udp:sendto("x", "127.0.0.1", 9) | udp:receive() | udp:receivefrom()
+        (udp:getsockname()) | udp:setpeername("127.0.0.1", 9) | udp.class
+        udp:getpeername() | udp:setpeername("*") | udp.class | udp:close() | udp:dirty()
+        socket.select({}, {}, 0)[1] | socket.skip(2, 1, 2, 3)
+        select(3, socket.select(nil, nil, 0)) | socket.skip(0, 1) | socket.skip(9, 1)
+        socket.try(1, 2, 3) | socket.protect(function() socket.try(nil, "why", 3) end)()
+        socket.protect(function() socket.try(false, "why") end)() | socket._DATAGRAMSIZE
+        socket.protect(function() error("mine", 0) end)() | socket.choose({})("x")
+        socket.choose({})(1) | socket.BLOCKSIZE | socket._SOCKETINVALID | socket.sleep(-1)
+      ]]
+
+      -- A number as a number, an error's text without the place; nothing at the end.
+      local function show(ok, ...)
+        local results = table.pack(...)
+        while results.n > 0 and results[results.n] == nil do
+          results.n = results.n - 1
+        end
+        for i = 1, results.n do
+          local value = results[i]
+          results[i] = type(value) == "number" and ("%g"):format(value) or tostring(value)
+        end
+        local number = ok and results[1] == "nil" and tonumber(results[3]) or 0
+        if number > 90 or number < 0 then
+          results.n = 2 -- the errno, or the resolver's number, is Moonlet's own
+        end
+        local text = table.concat(results, ", ", 1, results.n)
+        return ok and text or "error: " .. text:gsub("^.-:%d+: ", ""):match("^[%w#' ]*")
+      end
+
+      local env = setmetatable({ near = near, far = far, server = server, port = port, udp = udp,
+                                 socket = socket, arrive = arrive }, { __index = _G })
+      for call in calls:gmatch("[^|\n]+") do
+        call = call:match("^%s*(.-)%s*$")
+        if call ~= "" then
+          print(call, show(pcall(assert(load("return " .. call, "=call", "t", env)))))
+        end
+      end
+    ]==]
+    local theirs = support.run_script(script, { args = { "socket" }, interpreter = "lua5.4" })
+    local ours = support.run_script(script, { args = { "moonlet.socket" },
+                                              env = { LUA_PATH = package.path } })
+    assert.same({ "", "" }, { theirs.stderr, ours.stderr })
+    assert.equal(theirs.stdout, ours.stdout)
+    assert.is_true(select(2, ours.stdout:gsub("\n", "")) > 90)
+  end)
+
   it("LuaSocket's url, mime and ltn12 load", function()
     assert.equal("/path\naGVsbG8=\nabc\n", run [[
       print(require("socket.url").parse("http://host/path").path)
