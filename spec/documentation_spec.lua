@@ -11,7 +11,7 @@ local moonlet = require "moonlet"
 
 -- Halves of other modules; so is every module named `core`.
 local INTERNAL = { ["moonlet.group_map"] = true, ["moonlet.nursery"] = true,
-                   ["moonlet.workers"] = true }
+                   ["moonlet.subprocess.options"] = true, ["moonlet.workers"] = true }
 
 -- Objects of the classes that cannot be called without arguments or are no field of a module;
 -- and the class, where it is not the object's own.
@@ -40,6 +40,13 @@ local SAMPLES = {
   end,
   ["moonlet.llhttp.Parser"] = function()
     return require("moonlet.llhttp").new("request")
+  end,
+  ["moonlet.os.File"] = function()
+    local os, File = require "moonlet.os", require("moonlet.os").File
+    return assert(os.open("/dev/null")), File
+  end,
+  ["moonlet.subprocess.Popen"] = function()
+    return require("moonlet.subprocess").Popen { args = { "true" } }
   end,
   ["moonlet.pool.Nursery"] = function()
     return require("moonlet.pool").nursery(function(nursery)
