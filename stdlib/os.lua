@@ -1,7 +1,7 @@
 --- Descriptors, files and processes, with operations that block only their greenlet.
 -- Results are those of POSIX's functions, errors nil, message, errno.
 ---@field stdin? moonlet.os.File standard input, with a buffer apart from that of io.stdin; it
---  cannot be closed; nil if it is not open
+--   cannot be closed; nil if it is not open
 ---@field WNOHANG integer for waitpid
 ---@field WUNTRACED integer for waitpid
 -- Differs: tp_read, tp_write, make_nonblocking | there | a File reads and writes regular files in
