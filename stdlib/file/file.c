@@ -197,11 +197,8 @@ void file_shut(struct file *file) {
   buffer_free(&file->out);
 }
 
-static int close_step(lua_State *L, bool timed_out) {
-  struct file *file = lua_touserdata(L, 1);
-  int outcome = file->fd < 0 ? 0 : file_drain(file);
-  if (outcome == FILE_WAIT && !timed_out)
-    return WAIT_AGAIN;
+/* What could not be written is given up. */
+static int finish(lua_State *L, struct file *file, int outcome) {
   if (outcome != 0)
     buffer_clear(&file->out);
   file_shut(file);
@@ -211,6 +208,12 @@ static int close_step(lua_State *L, bool timed_out) {
     return file_failed(L, outcome);
   lua_pushboolean(L, 1);
   return 1;
+}
+
+static int close_step(lua_State *L, bool timed_out) {
+  struct file *file = lua_touserdata(L, 1);
+  int outcome = file->fd < 0 ? 0 : file_drain(file);
+  return outcome == FILE_WAIT && !timed_out ? WAIT_AGAIN : finish(L, file, outcome);
 }
 
 /***
@@ -232,12 +235,12 @@ static int l_close(lua_State *L) {
   lua_settop(L, 1);
   if (file->standard)
     return file_word(L, "cannot close standard file");
-  bool busy = !file->regular && file->sides[SIDE_WRITE].count > 0;
-  if (file->fd >= 0 && !busy && file_drain(file) == FILE_WAIT)
-    return file_wait(L, file, SIDE_WRITE, &kind);
-  if (busy)
-    buffer_clear(&file->out);
-  return close_step(L, false);
+  if (file->fd < 0)
+    return finish(L, file, 0);
+  if (!file->regular && file->sides[SIDE_WRITE].count > 0)
+    return buffer_clear(&file->out), finish(L, file, 0);
+  int results = close_step(L, false);
+  return results != WAIT_AGAIN ? results : file_wait(L, file, SIDE_WRITE, &kind);
 }
 
 static int l_gc(lua_State *L) {
