@@ -298,9 +298,12 @@ describe("a file", function()
       local f <close> = assert(os_.open(path))
       local parts = {}
       for _ = 1, 20 do
-        local g = moonlet.spawn(f.read, f, "l", "a")
+        local g = moonlet.spawn(f.read, f, "L", "a")
         support.turns(1)
         g:kill()
+        if type(g.value) == "string" then -- it was quicker
+          table.move({ g:get() }, 1, 2, #parts + 1, parts)
+        end
         parts[#parts + 1] = f:read("L")
       end
       f:settimeout(1e-9)
@@ -599,8 +602,8 @@ describe("a file", function()
       ]])
       local command = "(echo 42 first; sleep 0.1; printf 'second\\nthird\\nlast') | %s %s >%s"
       assert(os.execute(command:format(support.interpreter, script.path, path.path)))
-      assert.equal("42\t first\nsecond\ntrue\nnil\tcannot close standard file\n<third>\n<last>\n0\n",
-                   contents(path.path))
+      assert.equal("42\t first\nsecond\ntrue\nnil\tcannot close standard file\n" ..
+                   "<third>\n<last>\n0\n", contents(path.path))
     end)
   end)
 

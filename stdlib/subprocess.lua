@@ -228,10 +228,11 @@ local function give(state, file)
 end
 
 local function collected(self, state, name)
-  if self[name] then
-    state[name] = { table.concat(state[name]) }
-    return state[name][1]
+  if not self[name] then
+    return nil
   end
+  state[name] = { table.concat(state[name]) }
+  return state[name][1]
 end
 
 --- Gives the program its input and closes stdin, reads stdout and stderr to their ends, and waits

@@ -203,6 +203,7 @@ void child_release(struct child *child) {
 void child_claim(struct child *child) {
   if (child->forked) {
     child->forked = false;
+    list_remove(&child->known);
     child_release(child);
   }
 }

@@ -23,11 +23,25 @@ local function describe(value)
   return value == nil and "no value" or type(value)
 end
 
--- The error is one of the function that called the function that checks.
+-- The level of the function that called into the module.
+local function level_of_caller()
+  local level = 3
+  while true do
+    local info = debug.getinfo(level, "S")
+    local source = info and info.source or ""
+    if not info or info.what ~= "C" and not source:find("subprocess%.lua$") and
+       not source:find("subprocess/options%.lua$") then
+      return level - 1
+    end
+    level = level + 1
+  end
+end
+
 function check.argument(ok, number, name, expected, value)
   if not ok then
     error(("bad argument #%d to '%s' (%s expected, got %s)"):format(number, name, expected,
-                                                                    describe(value)), 3)
+                                                                    describe(value)),
+          level_of_caller())
   end
 end
 
@@ -36,10 +50,8 @@ local function is_timeout(value)
 end
 
 function check.timeout(value, number, name)
-  if value ~= nil and type(value) ~= "number" and not is_timeout(value) then
-    error(("bad argument #%d to '%s' (number expected, got %s)"):format(number, name,
-                                                                        describe(value)), 3)
-  end
+  check.argument(value == nil or type(value) == "number" or is_timeout(value), number, name,
+                 "number", value)
 end
 
 -- Complaints about a table of options are errors of whoever gave it.
@@ -47,16 +59,9 @@ local Complaints = {}
 Complaints.__index = Complaints
 
 function Complaints:fail(field, message, ...)
-  local level = 1
-  while true do
-    local info = debug.getinfo(level, "S")
-    if not info or info.what ~= "C" and not info.source:find("subprocess", 1, true) then
-      break
-    end
-    level = level + 1
-  end
   error(("bad argument #1 to '%s' (field '%s': %s)"):format(self.name, field,
-                                                            message:format(...)), level)
+                                                            message:format(...)),
+        level_of_caller())
 end
 
 function Complaints:expect(ok, field, expected, value)
