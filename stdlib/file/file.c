@@ -246,6 +246,9 @@ static int l_close(lua_State *L) {
 static int l_gc(lua_State *L) {
   struct file *file = class_check(L, 1, &file_kind);
   file_shut(file);
+  file_note_dirty(file);
+  buffer_free(&file->in);
+  buffer_free(&file->out);
   for (int i = SIDE_READ; file->regular && i <= SIDE_WRITE; i++)
     for (; file->sides[i].count > 0; file->sides[i].count--)
       ev_unref(file->hub->loop);
