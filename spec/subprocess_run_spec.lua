@@ -48,6 +48,13 @@ describe("subprocess.run", function()
     assert.same({}, running("sleep 61.5"))
   end)
 
+  it("times out where the program has ended, but another one still has its pipe", function()
+    assert.same({ nil, "timeout" }, { run { args = "sleep 1 & echo timeout >&2", shell = true,
+                                            stderr = subprocess.PIPE, timeout = 0.2 } })
+    assert.equal("timeout", run { args = "printf timeout >&2", shell = true,
+                                  stderr = subprocess.PIPE }.stderr)
+  end)
+
   it("kills and reaps the program when it is killed, or a Timeout strikes", function()
     local g = moonlet.spawn(run, { args = { "sleep", "62.5" } })
     support.turns()

@@ -235,19 +235,8 @@ local function collected(self, state, name)
   return state[name][1]
 end
 
---- Gives the program its input and closes stdin, reads stdout and stderr to their ends, and waits
--- until it has ended. After a timeout or a kill it may be called again: nothing is lost.
--- Source: gevent.subprocess.Popen.communicate.
--- Differs: a timeout raises TimeoutExpired | returns nil, "timeout"
----@param input? string
----@param timeout? number|moonlet.Timeout seconds
----@return string? stdout # nil where no pipe was asked for, and at the timeout
----@return string? stderr # likewise; or "timeout"; or a message, if reading or writing failed
----@return integer? # errno
-function Popen:communicate(input, timeout)
-  check.argument(input == nil or type(input) == "string", 1, "communicate", "string", input)
-  check.timeout(timeout, 2, "communicate")
-  local state = conversation(self, input)
+-- Exchanges what there is and waits for the end: true, or nil, message, errno.
+local function converse(self, state, timeout)
   local deadline = type(timeout) == "number" and moonlet.now() + timeout
   local more, reads, writes = pending(self, state)
   while more do
@@ -273,10 +262,31 @@ function Popen:communicate(input, timeout)
   if why == "timeout" then
     return nil, why
   end
+  return true
+end
+
+--- Gives the program its input and closes stdin, reads stdout and stderr to their ends, and waits
+-- until it has ended. After a timeout or a kill it may be called again: nothing is lost.
+-- Source: gevent.subprocess.Popen.communicate.
+-- Differs: a timeout raises TimeoutExpired | returns nil, "timeout"
+---@param input? string
+---@param timeout? number|moonlet.Timeout seconds
+---@return string? stdout # nil where no pipe was asked for, and at the timeout
+---@return string? stderr # likewise; or "timeout"; or a message, if reading or writing failed
+---@return integer? # errno
+function Popen:communicate(input, timeout)
+  check.argument(input == nil or type(input) == "string", 1, "communicate", "string", input)
+  check.timeout(timeout, 2, "communicate")
+  local state = conversation(self, input)
+  local ok, message, errno = converse(self, state, timeout)
+  if not ok then
+    return nil, message, errno
+  end
   return collected(self, state, "stdout"), collected(self, state, "stderr")
 end
 
---- Calls a function in a new greenlet, with the Popen, once the program has ended.
+--- Popen:link(callback), Popen:rawlink(callback): calls a function in a new greenlet, with the
+-- Popen, once the program has ended.
 -- Source: gevent.subprocess.Popen.rawlink.
 ---@param callback fun(popen: moonlet.subprocess.Popen)
 function Popen:link(callback)
@@ -288,6 +298,8 @@ function Popen:link(callback)
     callback(self)
   end)
 end
+
+Popen.rawlink = Popen.link
 
 function Popen:__tostring()
   local code, pid = self.returncode, self.pid
@@ -347,11 +359,13 @@ local function complete(options, name)
     return nil, message, errno
   end
   local scope <close> = end_with_block(process)
-  local out, err, failure = process:communicate(own.input, own.timeout)
-  if process.returncode == nil and (failure or err == "timeout") then
+  local state = conversation(process, own.input)
+  local ok, why, failure = converse(process, state, own.timeout)
+  if not ok then
     stop(process)
-    return nil, err, failure, scope
+    return nil, why, failure, scope
   end
+  local out, err = collected(process, state, "stdout"), collected(process, state, "stderr")
   local result = { args = options.args, returncode = process.returncode, stdout = out,
                    stderr = err }
   if own.check and result.returncode ~= 0 then

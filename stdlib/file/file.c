@@ -28,8 +28,8 @@ int file_word(lua_State *L, const char *word) {
 
 /* ---- output not written yet, when the process ends or forks ---- */
 
-static struct link dirty = {&dirty, &dirty};
-static pthread_mutex_t dirty_lock = PTHREAD_MUTEX_INITIALIZER;
+/* Those of this thread, which is that of their runtime. */
+static _Thread_local struct link dirty;
 static pthread_once_t dirty_once = PTHREAD_ONCE_INIT;
 
 /* As C does with its own files, but never waits for whoever reads a pipe. */
@@ -44,12 +44,10 @@ static void flush_now(struct file *file) {
 }
 
 void file_flush_all(void) {
-  list_each(it, &dirty) {
-    struct file *file = container_of(it, struct file, dirty);
-    if (pthread_equal(file->hub->thread, pthread_self())) {
-      flush_now(file);
-      file_note_dirty(file);
-    }
+  while (dirty.next && !list_empty(&dirty)) {
+    struct file *file = container_of(dirty.next, struct file, dirty);
+    flush_now(file);
+    file_note_dirty(file);
   }
 }
 
@@ -60,13 +58,12 @@ void file_note_dirty(struct file *file) {
                    (buffer_length(&file->out) > 0 || (file->operation && file->operation->writes));
   if (unwritten == list_linked(&file->dirty))
     return;
+  if (!unwritten)
+    return list_remove(&file->dirty);
   pthread_once(&dirty_once, flush_at_exit);
-  pthread_mutex_lock(&dirty_lock);
-  if (unwritten)
-    list_append(&dirty, &file->dirty);
-  else
-    list_remove(&file->dirty);
-  pthread_mutex_unlock(&dirty_lock);
+  if (!dirty.next)
+    list_init(&dirty);
+  list_append(&dirty, &file->dirty);
 }
 
 /* ---- waiting ---- */

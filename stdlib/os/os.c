@@ -16,7 +16,7 @@
 
 MOONLET_API int luaopen_moonlet_os_core(lua_State *L);
 
-#define MAX_READ ((lua_Integer)1 << 30)
+#define MAX_READ ((lua_Integer)1 << 24) /* bytes at a time */
 
 /* ---- reading and writing descriptors ---- */
 
@@ -33,27 +33,29 @@ static bool was_closed(lua_State *L) {
   return g && g->wait.revents == IO_CLOSED;
 }
 
+/* Memory to read into; what is large is pushed. */
+static char *room(lua_State *L, size_t size) {
+  return size <= IO_SCRATCH ? io_scratch(L, hub_of(L)) : lua_newuserdatauv(L, size, 0);
+}
+
 static int read_step(lua_State *L, bool timed_out) {
   int fd = (int)lua_tointeger(L, FD);
   size_t size = (size_t)lua_tointeger(L, WHAT);
-  luaL_Buffer buffer;
+  struct pollfd polled = {.fd = fd, .events = POLLIN};
   if (was_closed(L))
     return file_word(L, "closed");
-  struct pollfd polled = {.fd = fd, .events = POLLIN};
   if (blocks(fd) && poll(&polled, 1, 0) == 0)
     return timed_out ? file_word(L, "timeout") : WAIT_AGAIN;
-  char *data = luaL_buffinitsize(L, &buffer, size);
+  char *data = room(L, size);
   ssize_t count;
   do
     count = read(fd, data, size);
   while (count < 0 && errno == EINTR);
-  int failure = errno;
-  luaL_pushresultsize(&buffer, count > 0 ? (size_t)count : 0);
   if (count >= 0)
-    return 1;
-  lua_pop(L, 1);
-  if (failure != EAGAIN)
-    return file_failed(L, failure);
+    return lua_pushlstring(L, data, (size_t)count), 1;
+  if (errno != EAGAIN)
+    return file_failed(L, errno);
+  lua_settop(L, WHAT);
   return timed_out ? file_word(L, "timeout") : WAIT_AGAIN;
 }
 
@@ -122,9 +124,10 @@ static int l_read(lua_State *L) {
       .name = "os.read", .step = read_step, .external = true, .enter = io_enter, .leave = io_leave};
   push_fd(L);
   lua_Integer size = luaL_checkinteger(L, WHAT);
-  luaL_argcheck(L, size >= 0 && size <= MAX_READ, WHAT, "size out of range");
+  luaL_argcheck(L, size >= 0, WHAT, "negative size");
   double limit = wait_limit(L, 3);
-  lua_settop(L, 2);
+  lua_settop(L, 1);
+  lua_pushinteger(L, size < MAX_READ ? size : MAX_READ);
   return transfer(L, EV_READ, limit, &kind);
 }
 
