@@ -58,6 +58,7 @@ int operation_start(struct file *file, bool writes, size_t size) {
     return ENOMEM;
   op->task.work = perform;
   op->task.free = dispose;
+  op->task.needed = writes;
   op->fd = file->fd;
   op->writes = writes;
   op->process = getpid();

@@ -13,22 +13,29 @@
 #define P_PIDFD 3
 #endif
 
+#define INTERVAL 0.02 /* seconds between looks */
+
 static const char children_key; /* registry: the children of the hub */
 
 /* ---- the end of a child ---- */
 
 static void stop_watching(struct child *child) {
   struct ev_loop *loop = child->family->hub->loop;
-  if (!ev_is_active(&child->watcher))
+  if (!child->watched)
     return;
+  child->watched = false;
   ev_ref(loop);
-  ev_io_stop(loop, &child->watcher);
+  if (child->pidfd >= 0) {
+    ev_io_stop(loop, &child->watcher);
+    close(child->pidfd);
+    child->pidfd = -1;
+  } else {
+    ev_timer_stop(loop, &child->looks);
+  }
   if (child->asks) {
     ev_ref(loop);
     ev_child_stop(loop, &child->told);
   }
-  close(child->pidfd);
-  child->pidfd = -1;
 }
 
 static void keep(struct child *child, bool kept) {
@@ -68,13 +75,21 @@ static void end_with(struct child *child, bool signalled, int status) {
   end(child);
 }
 
+int child_waitid(const struct child *child, int options, siginfo_t *info) {
+  idtype_t type = child->pidfd >= 0 ? (idtype_t)P_PIDFD : P_PID;
+  id_t id = (id_t)(child->pidfd >= 0 ? child->pidfd : child->pid);
+  int outcome;
+  info->si_pid = 0;
+  do
+    outcome = waitid(type, id, info, options | WNOHANG);
+  while (outcome != 0 && errno == EINTR);
+  return outcome;
+}
+
 /* Where libev's own handler was quicker, it is about to tell. */
 static void reap(struct child *child) {
-  siginfo_t info = {.si_pid = 0};
-  int outcome;
-  do
-    outcome = waitid((idtype_t)P_PIDFD, (id_t)child->pidfd, &info, WEXITED | WNOHANG);
-  while (outcome != 0 && errno == EINTR);
+  siginfo_t info;
+  int outcome = child_waitid(child, WEXITED, &info);
   if (outcome == 0 && info.si_pid != 0) {
     end_with(child, info.si_code != CLD_EXITED, info.si_status);
   } else if (outcome != 0 && !(child->asks && child->parent == getpid())) {
@@ -96,6 +111,13 @@ static void on_end(struct ev_loop *loop, ev_io *watcher, int revents) {
   forget_if_unheld(child);
 }
 
+static void on_look(struct ev_loop *loop, ev_timer *timer, int revents) {
+  struct child *child = container_of(timer, struct child, looks);
+  (void)loop, (void)revents;
+  reap(child);
+  forget_if_unheld(child);
+}
+
 static void on_told(struct ev_loop *loop, ev_child *watcher, int revents) {
   struct child *child = container_of(watcher, struct child, told);
   int status = watcher->rstatus;
@@ -108,7 +130,7 @@ static void on_told(struct ev_loop *loop, ev_child *watcher, int revents) {
 }
 
 bool child_look(struct child *child) {
-  if (!child->ended && child->family && ev_is_active(&child->watcher))
+  if (!child->ended && child->watched)
     reap(child);
   return child->ended;
 }
@@ -174,19 +196,30 @@ struct child *child_new(struct children *family) {
   return child;
 }
 
+static void watch_pidfd(struct ev_loop *loop, struct child *child) {
+  ev_io_init(&child->watcher, on_end, child->pidfd, EV_READ);
+  ev_io_start(loop, &child->watcher);
+  ev_unref(loop);
+}
+
+static void watch_by_looking(struct ev_loop *loop, struct child *child) {
+  ev_timer_init(&child->looks, on_look, INTERVAL, INTERVAL);
+  ev_timer_start(loop, &child->looks);
+  ev_unref(loop);
+}
+
 int child_start(struct child *child, pid_t pid) {
   struct children *family = child->family;
   struct ev_loop *loop = family->hub->loop;
   child->pid = pid;
   child->parent = getpid();
   child->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-  if (child->pidfd < 0)
+  if (child->pidfd < 0 && errno != ENOSYS)
     return errno;
   child->asks = ev_is_default_loop(loop);
+  child->watched = true;
   list_prepend(&family->known, &child->known);
-  ev_io_init(&child->watcher, on_end, child->pidfd, EV_READ);
-  ev_io_start(loop, &child->watcher);
-  ev_unref(loop);
+  (child->pidfd >= 0 ? watch_pidfd : watch_by_looking)(loop, child);
   if (child->asks) {
     ev_child_init(&child->told, on_told, pid, 0);
     ev_child_start(loop, &child->told);
@@ -215,10 +248,13 @@ struct link *child_watch(struct child *child) {
   return &child->waiting;
 }
 
+/* As long as it has not been reaped here, nobody else can have its pid. */
 int child_signal(struct child *child, int signum) {
-  if (child_look(child) || child->pidfd < 0)
+  if (child_look(child) || !child->watched)
     return 0;
-  return syscall(SYS_pidfd_send_signal, child->pidfd, signum, NULL, 0) == 0 ? 0 : errno;
+  long outcome = child->pidfd >= 0 ? syscall(SYS_pidfd_send_signal, child->pidfd, signum, NULL, 0)
+                                   : kill(child->pid, signum);
+  return outcome == 0 || errno == ESRCH ? 0 : errno;
 }
 
 /* ---- waiting ---- */

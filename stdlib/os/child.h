@@ -3,12 +3,14 @@
  *
  * A pidfd, watched by the hub's loop, tells when a child has ended; it is reaped there and then,
  * so that none stays a zombie, whether anybody waits for it or not.  There is no handler for
- * SIGCHLD and no waiting for just any process, which would take children from others.  Where the
+ * SIGCHLD and no waiting for just any process, which would take children from others.  Where
+ * there are no pidfds (Linux before 5.3, valgrind), it is looked at from time to time.  Where the
  * loop is libev's default one, whose own handler does reap them all, it is asked for the status.
  */
 #ifndef MOONLET_CHILD_H
 #define MOONLET_CHILD_H
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include "hub.h"
@@ -16,15 +18,17 @@
 struct child {
   struct children *family; /* NULL: the hub is closed */
   pid_t pid, parent;
-  int pidfd;
+  int pidfd; /* -1: none */
+  bool watched;
   int holders;         /* it is freed when it has ended and this is 0 */
   struct link known;   /* among the hub's children; those that have ended come last */
   struct link waiting; /* ring, notified at the end */
   ev_io watcher;
-  ev_child told; /* by libev's default loop */
-  bool asks;     /* that loop, which reaps all children */
-  bool forked;   /* waitpid() without a pid may take it; the list holds it until somebody does */
-  bool kept;     /* keeps the loop alive: it is one of several that somebody waits for */
+  ev_timer looks; /* without a pidfd */
+  ev_child told;  /* by libev's default loop */
+  bool asks;      /* that loop, which reaps all children */
+  bool forked;    /* waitpid() without a pid may take it; the list holds it until somebody does */
+  bool kept;      /* keeps the loop alive: it is one of several that somebody waits for */
   bool ended;
   bool lost;      /* somebody else has reaped it: there is no status */
   bool signalled; /* ended by a signal */
@@ -55,6 +59,9 @@ struct child *child_find(struct children *family, pid_t pid);
 
 /* Somebody has got the status of a forked child: the list holds it no longer. */
 void child_claim(struct child *child);
+
+/* waitid() for it, without blocking; info->si_pid is 0 if there is no news. */
+int child_waitid(const struct child *child, int options, siginfo_t *info);
 
 /* Whether it has ended, as of now. */
 bool child_look(struct child *child);

@@ -10,10 +10,6 @@
 #include "child.h"
 #include "os.h"
 
-#ifndef P_PIDFD
-#define P_PIDFD 3
-#endif
-
 /* ---- fork ---- */
 
 /***
@@ -94,9 +90,8 @@ static int push_running(lua_State *L) {
 
 /* Pushes that the child has been stopped, if that is news. */
 static bool push_stopped(lua_State *L, const struct child *child) {
-  siginfo_t info = {.si_pid = 0};
-  if (waitid((idtype_t)P_PIDFD, (id_t)child->pidfd, &info, WSTOPPED | WNOHANG) != 0 ||
-      info.si_pid == 0)
+  siginfo_t info;
+  if (child_waitid(child, WSTOPPED, &info) != 0 || info.si_pid == 0)
     return false;
   lua_pushinteger(L, child->pid);
   lua_pushliteral(L, "stopped");
