@@ -105,6 +105,24 @@ describe("moonlet.os", function()
       r, w = os_.pipe()
     end)
 
+    it("are not confused with those that get their numbers", function()
+      local r2, w2
+      local first = moonlet.spawn(function()
+        os_.read(r, 1)
+        os_.close(r)
+        r2, w2 = os_.pipe()
+      end)
+      local late = moonlet.spawn(os_.read, r, 1)
+      support.turns(1)
+      os_.write(w, "x")
+      first:join()
+      assert.equal(r, r2)
+      assert.same({ nil, "closed" }, { late:get() })
+      os_.write(w2, "y")
+      assert.equal("y", os_.read(r2, 1))
+      os_.close(w2)
+    end)
+
     it("may be read by several greenlets, first come, first served", function()
       local list = {}
       for i = 1, 3 do

@@ -1,5 +1,6 @@
 /* embed_children.c: child processes in loops of the host, libev's default one among them. */
 #include <ev.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/wait.h>
 
@@ -111,10 +112,29 @@ static void closes_while_children_run(void) {
   ev_loop_destroy(loop);
 }
 
+static void (*handler_of(int signum))(int) {
+  struct sigaction action;
+  check(sigaction(signum, NULL, &action) == 0);
+  return action.sa_handler;
+}
+
+static void on_pipe(int signum) { (void)signum; }
+
+/* Only where nobody handles it is SIGPIPE ignored. */
+static void sigpipe_is_left_to_the_host(void) {
+  signal(SIGPIPE, on_pipe);
+  close_state(open_state(NULL));
+  check(handler_of(SIGPIPE) == on_pipe);
+  signal(SIGPIPE, SIG_DFL);
+  close_state(open_state(NULL));
+  check(handler_of(SIGPIPE) == SIG_IGN);
+}
+
 int main(int argc, char **argv) {
   (void)argc;
   program = argv[0];
   limit_time(60);
+  sigpipe_is_left_to_the_host();
   in_another_loop_of_the_host();
   closes_while_children_run();
   in_the_default_loop();
