@@ -35,10 +35,10 @@ static pthread_once_t dirty_once = PTHREAD_ONCE_INIT;
 /* As C does with its own files, but never waits for whoever reads a pipe. */
 static void flush_now(struct file *file) {
   struct operation *op = file->operation;
-  if (op && op->process == getpid()) {
+  if (op && op->process == getpid())
     wakeup_await(&op->task.wakeup);
+  if (op)
     operation_settle(file);
-  }
   write_whole(file->fd, &file->out);
   buffer_clear(&file->out);
 }
@@ -223,11 +223,7 @@ static int close_step(lua_State *L, bool timed_out) {
  * Differs: refuses while a greenlet is blocked in a read | wakes it: nil, "closed"
  */
 static int l_close(lua_State *L) {
-  static const struct wait_kind kind = {.name = "File:close",
-                                        .step = close_step,
-                                        .external = true,
-                                        .enter = file_enter,
-                                        .leave = file_leave};
+  static const struct wait_kind kind = {"File:close", close_step, FILE_WAITS};
   struct file *file = class_check(L, 1, &file_kind);
   lua_settop(L, 1);
   if (file->standard)
@@ -327,11 +323,7 @@ static int seek_step(lua_State *L, bool timed_out) {
  */
 static int l_seek(lua_State *L) {
   static const char *const names[] = {"set", "cur", "end", NULL};
-  static const struct wait_kind kind = {.name = "File:seek",
-                                        .step = seek_step,
-                                        .external = true,
-                                        .enter = file_enter,
-                                        .leave = file_leave};
+  static const struct wait_kind kind = {"File:seek", seek_step, FILE_WAITS};
   struct file *file = file_check(L);
   int whence = luaL_checkoption(L, 2, "cur", names);
   lua_Integer offset = luaL_optinteger(L, 3, 0);

@@ -85,6 +85,7 @@ int file_word(lua_State *L, const char *word);
 /* For a wait_kind, on the sides' rings. */
 void file_enter(struct link *ring);
 void file_leave(struct link *ring);
+#define FILE_WAITS .external = true, .enter = file_enter, .leave = file_leave
 
 /* Wakes all who wait for the operation of a regular file. */
 void file_tell(struct file *file);

@@ -135,11 +135,8 @@ static struct opening *new_opening(const char *path, size_t length, int flags) {
  * reads the FIFO yet.
  */
 int os_open(lua_State *L) {
-  static const struct wait_kind kind = {.name = "os.open",
-                                        .step = open_step,
-                                        .external = true,
-                                        .enter = wakeup_enter,
-                                        .leave = wakeup_leave};
+  static const struct wait_kind kind = {"os.open", open_step, .external = true,
+                                        .enter = wakeup_enter, .leave = wakeup_leave};
   struct hub *hub = hub_of(L);
   size_t length;
   const char *path = luaL_checklstring(L, 1, &length);

@@ -277,11 +277,7 @@ static int start(lua_State *L, const struct wait_kind *kind) {
  * Source: file:read.
  */
 int file_read(lua_State *L) {
-  static const struct wait_kind kind = {.name = "File:read",
-                                        .step = read_step,
-                                        .external = true,
-                                        .enter = file_enter,
-                                        .leave = file_leave};
+  static const struct wait_kind kind = {"File:read", read_step, FILE_WAITS};
   file_check(L);
   return start(L, &kind);
 }
@@ -296,17 +292,14 @@ static int line_step(lua_State *L, bool timed_out) {
 }
 
 static int l_next(lua_State *L) {
-  static const struct wait_kind kind = {.name = "File:lines",
-                                        .step = line_step,
-                                        .external = true,
-                                        .enter = file_enter,
-                                        .leave = file_leave};
+  static const struct wait_kind kind = {"File:lines", line_step, FILE_WAITS};
   int count = (int)lua_tointeger(L, lua_upvalueindex(1));
   lua_settop(L, 0);
   luaL_checkstack(L, count, "too many formats");
   for (int i = 0; i < count; i++)
     lua_pushvalue(L, lua_upvalueindex(2 + i));
-  if (class_check(L, 1, &file_kind), ((struct file *)lua_touserdata(L, 1))->fd < 0)
+  const struct file *file = class_check(L, 1, &file_kind);
+  if (file->fd < 0)
     return luaL_error(L, "file is already closed");
   return start(L, &kind);
 }

@@ -150,11 +150,7 @@ static bool append(lua_State *L, struct file *file) {
 
 static int buffered_step(lua_State *L, bool timed_out);
 
-static const struct wait_kind buffered_kind = {.name = "File:write",
-                                               .step = buffered_step,
-                                               .external = true,
-                                               .enter = file_enter,
-                                               .leave = file_leave};
+static const struct wait_kind buffered_kind = {"File:write", buffered_step, FILE_WAITS};
 
 /* While its arguments are on the stack, the write has not begun. */
 static int buffered_step(lua_State *L, bool timed_out) {
@@ -198,11 +194,7 @@ static int direct_step(lua_State *L, bool timed_out) {
   return written(L);
 }
 
-static const struct wait_kind direct_kind = {.name = "File:write",
-                                             .step = direct_step,
-                                             .external = true,
-                                             .enter = file_enter,
-                                             .leave = file_leave};
+static const struct wait_kind direct_kind = {"File:write", direct_step, FILE_WAITS};
 
 /***
  * File:write(...): writes strings and numbers.
@@ -244,11 +236,7 @@ int file_write(lua_State *L) {
  * Source: file:flush.
  */
 int file_flush(lua_State *L) {
-  static const struct wait_kind kind = {.name = "File:flush",
-                                        .step = flush_step,
-                                        .external = true,
-                                        .enter = file_enter,
-                                        .leave = file_leave};
+  static const struct wait_kind kind = {"File:flush", flush_step, FILE_WAITS};
   struct file *file = file_check(L);
   lua_settop(L, 1);
   if (!file->regular && file->sides[SIDE_WRITE].count > 0)

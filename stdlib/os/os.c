@@ -151,10 +151,7 @@ static int do_write(lua_State *L, const struct wait_kind *kind) {
  * Source: write(2).
  */
 static int l_write(lua_State *L) {
-  static const struct wait_kind kind = {.name = "os.write",
-                                        .step = write_step,
-                                        .external = true,
-                                        .enter = io_enter,
+  static const struct wait_kind kind = {"os.write", write_step, .external = true, .enter = io_enter,
                                         .leave = io_leave};
   return do_write(L, &kind);
 }
@@ -171,11 +168,8 @@ static int l_write(lua_State *L) {
  * Source: gevent.os.nb_write.
  */
 static int l_nb_write(lua_State *L) {
-  static const struct wait_kind kind = {.name = "os.nb_write",
-                                        .step = write_some_step,
-                                        .external = true,
-                                        .enter = io_enter,
-                                        .leave = io_leave};
+  static const struct wait_kind kind = {"os.nb_write", write_some_step, .external = true,
+                                        .enter = io_enter, .leave = io_leave};
   return do_write(L, &kind);
 }
 

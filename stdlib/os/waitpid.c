@@ -109,11 +109,8 @@ static int one_step(lua_State *L, bool timed_out) {
 }
 
 static int wait_for_one(lua_State *L, struct child *child, int flags, double limit) {
-  static const struct wait_kind kind = {.name = "os.waitpid",
-                                        .step = one_step,
-                                        .external = true,
-                                        .enter = child_enter,
-                                        .leave = child_leave};
+  static const struct wait_kind kind = {"os.waitpid", one_step, .external = true,
+                                        .enter = child_enter, .leave = child_leave};
   push_hold(L, child);
   lua_replace(L, 1);
   lua_settop(L, 1);
@@ -153,11 +150,8 @@ static int any_step(lua_State *L, bool timed_out) {
 }
 
 static int wait_for_any(lua_State *L, struct children *family, int flags, double limit) {
-  static const struct wait_kind kind = {.name = "os.waitpid",
-                                        .step = any_step,
-                                        .external = true,
-                                        .enter = children_enter,
-                                        .leave = children_leave};
+  static const struct wait_kind kind = {"os.waitpid", any_step, .external = true,
+                                        .enter = children_enter, .leave = children_leave};
   int results = any_step(L, false);
   if (results != WAIT_AGAIN)
     return results;

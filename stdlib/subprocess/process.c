@@ -265,11 +265,8 @@ static int wait_step(lua_State *L, bool timed_out) {
  * Differs: a timeout raises TimeoutExpired | returns nil, "timeout"
  */
 static int l_wait(lua_State *L) {
-  static const struct wait_kind kind = {.name = "Popen:wait",
-                                        .step = wait_step,
-                                        .external = true,
-                                        .enter = child_enter,
-                                        .leave = child_leave};
+  static const struct wait_kind kind = {"Popen:wait", wait_step, .external = true,
+                                        .enter = child_enter, .leave = child_leave};
   struct child *child = check_started(L);
   return wait_for(L, &child->waiting, 2, &kind);
 }
