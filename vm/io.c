@@ -22,7 +22,7 @@ struct io {
   bool reading, writing;
   uint8_t unasked; /* how often in a row there was input that nobody waited for */
   int entered;     /* how many are between io_enter and io_leave */
-  bool orphan;     /* disowned: no longer in the table, freed by the last who leaves */
+  bool orphan;     /* disowned: no longer in the table, freed once all have left */
 };
 
 struct io_table {
@@ -113,6 +113,13 @@ static void on_ready(struct ev_loop *loop, ev_io *watcher, int revents) {
 }
 
 void io_verify(struct hub *hub) {
+  list_each(it, &hub->io->orphans) {
+    struct io *io = container_of(it, struct io, fresh);
+    if (io->entered == 0) {
+      list_remove(it);
+      free(io);
+    }
+  }
   list_each(it, &hub->io->fresh) {
     struct io *io = container_of(it, struct io, fresh);
     list_remove(it);
@@ -207,23 +214,23 @@ void io_disown(struct hub *hub, int fd) {
   }
 }
 
+/* Who was told before the descriptor was closed, and found nothing, comes back to an orphan. */
 static void enter(struct io *io) {
   int events = wanted(io);
   if (events & EV_READ)
     io->unasked = 0;
   io->entered++;
-  adjust(io, events);
+  if (io->orphan)
+    notify(io, IO_CLOSED);
+  else
+    adjust(io, events);
 }
 
 static void leave(struct io *io) {
   int events = wanted(io);
   io->entered--;
-  if (io->orphan && io->entered == 0) {
-    list_remove(&io->fresh);
-    free(io);
-  } else if (!io->orphan && (io->holder || !events || events != watched(io))) {
+  if (!io->orphan && (io->holder || !events || events != watched(io)))
     adjust(io, events);
-  }
 }
 
 void io_enter(struct link *ring) { enter(container_of(ring, struct io, waiting)); }

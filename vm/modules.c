@@ -11,10 +11,12 @@ MOONLET_API int luaopen_moonlet_event(lua_State *L);
 MOONLET_API int luaopen_moonlet_select(lua_State *L);
 MOONLET_API int luaopen_moonlet_local(lua_State *L);
 MOONLET_API int luaopen_moonlet_lock(lua_State *L);
+MOONLET_API int luaopen_moonlet_os_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_processpool_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_queue(lua_State *L);
 MOONLET_API int luaopen_moonlet_socket_dns(lua_State *L);
 MOONLET_API int luaopen_moonlet_socket_core(lua_State *L);
+MOONLET_API int luaopen_moonlet_subprocess_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_testing_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_threadpool_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_workers_core(lua_State *L);
@@ -25,10 +27,12 @@ const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
                                     {"moonlet.select", luaopen_moonlet_select},
                                     {"moonlet.local", luaopen_moonlet_local},
                                     {"moonlet.lock", luaopen_moonlet_lock},
+                                    {"moonlet.os.core", luaopen_moonlet_os_core},
                                     {"moonlet.processpool.core", luaopen_moonlet_processpool_core},
                                     {"moonlet.queue", luaopen_moonlet_queue},
                                     {"moonlet.socket.dns", luaopen_moonlet_socket_dns},
                                     {"moonlet.socket.core", luaopen_moonlet_socket_core},
+                                    {"moonlet.subprocess.core", luaopen_moonlet_subprocess_core},
                                     {"moonlet.testing.core", luaopen_moonlet_testing_core},
                                     {"moonlet.threadpool.core", luaopen_moonlet_threadpool_core},
                                     {"moonlet.workers.core", luaopen_moonlet_workers_core},

@@ -185,6 +185,13 @@ static struct hub *build(lua_State *L, struct ev_loop *loop) {
   return hub;
 }
 
+/* Writing where nobody reads is an error like others; a program's own handling of it stays. */
+static void ignore_sigpipe(void) {
+  struct sigaction now;
+  if (sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
+    signal(SIGPIPE, SIG_IGN);
+}
+
 struct hub *hub_open(lua_State *L, struct ev_loop *loop) {
   luaL_checkstack(L, 16, NULL);
   if (lua_version(L) != LUA_VERSION_NUM)
@@ -192,7 +199,7 @@ struct hub *hub_open(lua_State *L, struct ev_loop *loop) {
   bool open = lua_rawgetp(L, LUA_REGISTRYINDEX, &hub_key) == LUA_TUSERDATA;
   lua_pop(L, 1);
   if (!open) {
-    signal(SIGPIPE, SIG_IGN);
+    ignore_sigpipe();
     return build(L, loop);
   }
   struct hub *hub = hub_find(L);

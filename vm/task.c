@@ -28,7 +28,7 @@ int task_start(struct task *task, struct hub *hub, struct threads *threads) {
     return failure;
   task->job.work = perform;
   task->job.forget = forget;
-  task->job.loose = true;
+  task->job.loose = !task->needed;
   atomic_init(&task->holders, 2);
   failure = threads_do(threads, &task->job);
   if (failure)

@@ -4,8 +4,8 @@
  * moonlet_offload's work lives in the frame of its caller, who must therefore see it end.
  * A task has memory of its own and is held twice, by the greenlet's side and by the
  * thread's; whoever lets go last frees it.  So a kill or a Timeout gets through at once,
- * and the late result is dropped; and a program need not wait at its end for a task at work,
- * which may then outlive the hub and the Lua state.
+ * and the late result is dropped; and a program need not wait at its end for a task at work
+ * (unless that is `needed`), which may then outlive the hub and the Lua state.
  *
  *     struct lookup { struct task task; char *name; int failure; ... };
  *     static const struct wait_kind kind = {.name = "a lookup", .step = lookup_step,
@@ -31,6 +31,7 @@
 struct task {
   struct job job;
   struct wakeup wakeup;            /* sent: the work has ended */
+  bool needed;                     /* the program does not end before its work has */
   atomic_int holders;              /* greenlet's side, thread's side */
   void (*work)(struct task *self); /* in the thread */
   void (*free)(struct task *self); /* by whoever lets go last */

@@ -33,6 +33,8 @@ local scripts = {
   { name = "20-socket-pool", takes = 0.1 },
   { name = "21-semaphore", takes = 0 },
   { name = "22-locals", takes = 0 },
+  { name = "24-subprocess", takes = 1, at = { 0, 0.2, 0.4, 0.6, 0.8 } },
+  { name = "25-wait-read-write", takes = 0 },
   { name = "26-actors", takes = 0.05 },
 }
 

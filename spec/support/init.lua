@@ -170,6 +170,9 @@ end
 support.sanitized = slurp("/proc/self/maps"):find("libasan", 1, true) ~= nil or
   slurp("/proc/self/maps"):find("vgpreload", 1, true) ~= nil
 
+--- Whether valgrind runs it, under which a program that cannot be started ends with code 127.
+support.valgrind = slurp("/proc/self/maps"):find("vgpreload", 1, true) ~= nil
+
 --- Sends a signal ("QUIT", "USR1" ...) to a process, by default this one, and returns once it
 --- was sent. (Not by os.execute, during which SIGINT and SIGQUIT are ignored.)
 function support.kill(signal, pid)
