@@ -23,13 +23,14 @@ local KILL_TIMEOUT = 1
 ---@field started boolean from start() until it is stopped or closed
 ---@field stopping boolean since stop(): handlers should come to their end
 ---@field address table { host, port }, the real one once it is started; or { path = path }
----@field socket? moonlet.socket.Socket the socket it is bound to
+---@field socket moonlet.socket.Socket|false the socket it is bound to, once it is
 ---@field max_accept integer how many clients at most are accepted before others get their turn
 ---@field stop_timeout number seconds that stop() waits for the handlers
 local BaseServer = Object:extend("BaseServer")
 
 BaseServer.started = false
 BaseServer.stopping = false
+BaseServer.socket = false
 BaseServer.max_accept = 100
 BaseServer.stop_timeout = 1
 
@@ -75,6 +76,7 @@ local function type_name(value)
 end
 
 function BaseServer:_set_spawn(how)
+  self._pool, self._raw = false, false
   if math.type(how) == "integer" and how > 0 then
     self._pool = pool.Pool(how)
   elseif type(how) == "table" and how.is and how:is(pool.Group) then

@@ -86,6 +86,7 @@ function StreamServer:new(where, handle, opts)
   self._backlog = self:_number_option(opts, "backlog", 1) or BACKLOG
   self._reuse_port = opts.reuse_port
   self.handshake_timeout = self:_number_option(opts, "handshake_timeout")
+  self._context = false
   if opts.ssl then
     self:_set_ssl(opts.ssl)
   end
