@@ -344,19 +344,26 @@ function BaseServer:serve_forever(stop_timeout)
   return true
 end
 
-function BaseServer:__tostring()
-  local state = self.stopping and "stopping" or self._closed:is_set() and "closed" or
-                not self.started and "not started" or self._acceptor and "started" or
-                "started, not accepting"
+function BaseServer:_is_accepting()
+  return self._acceptor
+end
+
+-- How many are at work, and what they are.
+function BaseServer:_at_work()
   local count = 0
   for _ in pairs(self._handlers) do
     count = count + 1
   end
-  if self.stopping and count == 0 then
-    state = "stopped"
-  end
-  return ("<%s %s: %s, %d handlers>"):format(getmetatable(self).__name,
-                                             listen.describe(self.address), state, count)
+  return count, "handlers"
+end
+
+function BaseServer:__tostring()
+  local count, what = self:_at_work()
+  local state = self.stopping and (count > 0 and "stopping" or "stopped") or
+                self._closed:is_set() and "closed" or not self.started and "not started" or
+                self:_is_accepting() and "started" or "started, not accepting"
+  return ("<%s %s: %s, %d %s>"):format(getmetatable(self).__name, listen.describe(self.address),
+                                       state, count, what)
 end
 
 return BaseServer

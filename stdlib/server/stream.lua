@@ -73,8 +73,15 @@ end
 --     max_accept         how many are accepted before others get their turn (100)
 --     reuse_port         other servers may have the same port: the kernel spreads clients
 --     stop_timeout       seconds that stop() waits for handlers (1)
+--     workers            how many processes to make, in which the handlers run: see below
 --
 -- A port without a host is that of all addresses, of IPv6 and IPv4.
+--
+-- With `workers` start() binds the address and then forks so many processes; no client is handled
+-- in this one. A worker that dies is replaced. stop(), close() and so on reach the workers, and
+-- SIGTERM to this process does in serve_forever; called by a handler they end its worker only.
+-- Workers stop when this process is gone, whatever ended it. They share the listening socket, or
+-- have one each with `reuse_port`; max_accept is 1 unless set.
 ---@param where string|integer|table|moonlet.socket.Stream {host, port}, port, ":8000",
 --   "unix:/path", or a listening socket
 ---@param handle? fun(client: moonlet.socket.Stream, address: table)
@@ -90,10 +97,16 @@ function StreamServer:new(where, handle, opts)
   if opts.ssl then
     self:_set_ssl(opts.ssl)
   end
+  self._supervisor = false
+  if opts.workers ~= nil then
+    local count = self:_number_option(opts, "workers", 1)
+    self._supervisor = require "moonlet.server.workers"(self, count)
+    self.max_accept = opts.max_accept or 1
+  end
 end
 
 -- Accepted sockets have TCP_NODELAY from the listening one.
-function StreamServer:_listen(where)
+function StreamServer:_listen_once(where)
   local sock, message, errno = listen.bind("stream", where, { reuse_port = self._reuse_port })
   if not sock then
     return nil, message, errno
@@ -108,6 +121,88 @@ function StreamServer:_listen(where)
     return nil, ("%s: %s"):format(message, listen.describe(where)), errno
   end
   return sock
+end
+
+-- The sockets of workers that have one each stay open here: no client is lost with a worker.
+function StreamServer:_listen(where)
+  local sock, message, errno = self:_listen_once(where)
+  if not sock or not self._supervisor or not self._reuse_port or where.path then
+    return sock, message, errno
+  end
+  local _, port = sock:getsockname()
+  self._sockets = { sock }
+  for number = 2, self._supervisor.count do
+    local other
+    other, message, errno = self:_listen_once { host = where.host, port = port }
+    if not other then
+      self:_close_sockets()
+      return nil, message, errno
+    end
+    self._sockets[number] = other
+  end
+  return sock
+end
+
+function StreamServer:_close_sockets(kept)
+  for _, sock in ipairs(self._sockets or {}) do
+    if sock ~= kept then
+      sock:close()
+    end
+  end
+end
+
+-- In a new process: it is a server without workers now, whose socket's file belongs to its parent.
+function StreamServer:_become_worker(number)
+  self.socket = self._sockets and self._sockets[number] or self.socket
+  self:_close_sockets(self.socket)
+  self._supervisor, self._where = false, false
+  if self._signal then
+    self._signal:cancel()
+  end
+end
+
+function StreamServer:start_accepting()
+  if self._supervisor and self.started then
+    self._supervisor:start_accepting()
+  else
+    StreamServer.super.start_accepting(self)
+  end
+end
+
+function StreamServer:stop_accepting()
+  if self._supervisor then
+    self._supervisor:stop_accepting()
+  end
+  StreamServer.super.stop_accepting(self)
+end
+
+function StreamServer:close()
+  if self._supervisor and not self._closed:is_set() then
+    self._supervisor:close()
+    self:_close_sockets()
+  end
+  StreamServer.super.close(self)
+end
+
+function StreamServer:_join(timeout)
+  if self._supervisor then
+    return self._supervisor:join(timeout)
+  end
+  return StreamServer.super._join(self, timeout)
+end
+
+function StreamServer:_is_accepting()
+  if self._supervisor then
+    return not self._supervisor.paused
+  end
+  return StreamServer.super._is_accepting(self)
+end
+
+function StreamServer:_at_work()
+  if self._supervisor then
+    return self._supervisor:count_workers(), "workers"
+  end
+  return StreamServer.super._at_work(self)
 end
 
 --- Puts a client under TLS, if the server is one for it; called in the client's greenlet.
