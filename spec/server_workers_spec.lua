@@ -81,7 +81,10 @@ local PRELUDE = [[
 
   local function is_refused(it)
     local client, message = socket.create_connection(it.address, 10)
-    return not client and message == "connection refused"
+    if client then
+      client:close()
+    end
+    return message == "connection refused"
   end
 ]]
 
