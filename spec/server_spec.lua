@@ -839,7 +839,7 @@ describe("moonlet.server.StreamServer", function()
     assert.equal("<StreamServer *:80: not started, 0 handlers>", tostring(StreamServer(80, echo)))
   end)
 
-  it("serves curl and nc", function()
+  it("serves curl", function()
     local it <close> = serve(function(client)
       repeat
         local line = client:receive()
