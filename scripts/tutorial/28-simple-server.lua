@@ -18,20 +18,24 @@ end
 local server = StreamServer({ "127.0.0.1", 0 }, greet)
 assert(server:start())
 
-local function telnet(number)
-  local connection = assert(socket.create_connection(server.address))
-  print(("client %d reads:\n%s"):format(number, connection:receive("*a")))
-  connection:close()
+local function telnet()
+  local connection <close> = assert(socket.create_connection(server.address))
+  return connection:receive("*a")
 end
 
-local clients = {}
-for number = 1, 3 do
-  clients[number] = moonlet.spawn(telnet, number)
-end
-
-moonlet.spawn(function()
+local function visit()
+  local clients = {}
+  for i = 1, 3 do
+    clients[i] = moonlet.spawn(telnet)
+  end
   moonlet.joinall(clients)
+  for i, client in ipairs(clients) do
+    print(("Client %d has read:"):format(i))
+    io.write(client.value)
+  end
   server:stop()
-end)
+end
+
+moonlet.spawn(visit)
 server:serve_forever()
-print("the server has been stopped")
+print("The server has been stopped.")
