@@ -216,7 +216,7 @@ end
 
 -- ---- life ----
 
---- Binds the socket, and accepts from now on. A second call does nothing.
+--- Binds the socket, and accepts from now on. It does nothing if it is started.
 ---@return true|nil
 ---@return string # "address already in use: 127.0.0.1:80", or another reason with the address
 ---@return integer # errno, or the resolver's number
@@ -233,7 +233,10 @@ function BaseServer:start()
       return nil, message, errno
     elseif self.socket or self._closed:is_set() then -- by another greenlet meanwhile
       sock:close()
-      return self:start()
+      if self.started then
+        return true
+      end
+      return nil, "closed"
     end
     self.socket, self.address = sock, listen.address_of(sock)
   end
@@ -326,8 +329,8 @@ function Forever:__close()
   self.server:stop(self.timeout)
 end
 
---- Starts it if need be, and waits until it is stopped. SIGTERM stops it; so does the end of this
--- greenlet by a kill or an error.
+--- Starts it if need be, and waits until it is stopped. SIGTERM stops it (a second one ends the
+-- program at once); so does the end of this greenlet by a kill or an error.
 ---@param stop_timeout? number seconds for the handlers to end (`stop_timeout`)
 ---@return true|nil # once it is stopped and the handlers have ended
 ---@return string # or why it could not be started, with the address
