@@ -1,12 +1,12 @@
 -- What servers of all kinds have in common: how they begin, accept, and end.
 
 local Object = require "moonlet.class"
+local Socket = require("moonlet.socket.core").Socket
 local address = require "moonlet.address"
 local event = require "moonlet.event"
 local listen = require "moonlet.server.listen"
 local moonlet = require "moonlet"
 local pool = require "moonlet.pool"
-local socket = require "moonlet.socket"
 
 local getcurrent, sleep, spawn = moonlet.getcurrent, moonlet.sleep, moonlet.spawn
 
@@ -90,7 +90,7 @@ function BaseServer:_set_spawn(how)
 end
 
 function BaseServer:_set_address(where, opts)
-  if type(where) == "userdata" and where.is and where:is(socket.Socket) then
+  if type(where) == "userdata" and where.is and where:is(Socket) then
     self:_check_listener(where)
     if opts.backlog ~= nil or opts.reuse_port then
       self:_bad_argument(3, "backlog and reuse_port must be set on the socket that is given")
