@@ -11,7 +11,10 @@ local moonlet = require "moonlet"
 
 -- Halves of other modules; so is every module named `core`.
 local INTERNAL = { ["moonlet.group_map"] = true, ["moonlet.nursery"] = true,
-                   ["moonlet.workers"] = true }
+                   ["moonlet.workers"] = true,
+                   ["moonlet.server.base"] = true, ["moonlet.server.datagram"] = true,
+                   ["moonlet.server.listen"] = true, ["moonlet.server.stream"] = true,
+                   ["moonlet.server.workers"] = true }
 
 -- Objects of the classes that cannot be called without arguments or are no field of a module;
 -- and the class, where it is not the object's own.
@@ -31,6 +34,9 @@ local SAMPLES = {
   ["moonlet.class.Object"] = function()
     return require("moonlet.class"):extend()()
   end,
+  ["moonlet.backdoor.BackdoorServer"] = function()
+    return require("moonlet.backdoor").BackdoorServer(0)
+  end,
   ["moonlet.lock.Guard"] = function()
     return require("moonlet.lock").Lock():hold()
   end,
@@ -48,6 +54,15 @@ local SAMPLES = {
   end,
   ["moonlet.pool.Pool"] = function()
     return require("moonlet.pool").Pool(1)
+  end,
+  ["moonlet.server.BaseServer"] = function()
+    return require("moonlet.server").BaseServer(0, print)
+  end,
+  ["moonlet.server.DatagramServer"] = function()
+    return require("moonlet.server").DatagramServer(0, print)
+  end,
+  ["moonlet.server.StreamServer"] = function()
+    return require("moonlet.server").StreamServer(0, print)
   end,
   ["moonlet.processpool.Pool"] = function()
     return require("moonlet.processpool").Pool(1)
