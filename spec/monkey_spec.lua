@@ -1,48 +1,9 @@
 -- moonlet.monkey patches a whole program, so each spec runs one of its own.
 
+local program = require "support.program"
 local support = require "support"
 
--- What the programs begin with: expectations, and a count of what runs beside a blocking call.
-local PRELUDE = [[
-  local moonlet = require "moonlet"
-
-  local function equal(expected, got)
-    if expected ~= got then
-      error(("%s expected, got %s"):format(tostring(expected), tostring(got)), 2)
-    end
-  end
-
-  -- f's results; it must have let others run.
-  local function cooperative(f, ...)
-    local turns = 0
-    local other <close> = setmetatable({}, { __close = function(self) self.greenlet:kill() end })
-    other.greenlet = moonlet.spawn(function()
-      while true do
-        moonlet.sleep(0.002)
-        turns = turns + 1
-      end
-    end)
-    local results = table.pack(f(...))
-    if turns < 2 then
-      error("nothing else ran", 2)
-    end
-    return table.unpack(results, 1, results.n)
-  end
-]]
-
--- Runs a program, which must end well; returns what it writes to stdout and to stderr.
-local function run(code, opts)
-  local result = support.run_script(PRELUDE .. code, opts)
-  assert.equal(0, result.status, result.stdout .. result.stderr)
-  return result.stdout, result.stderr
-end
-
--- A program that must write nothing to stderr.
-local function run_quietly(code, opts)
-  local stdout, stderr = run(code, opts)
-  assert.equal("", stderr)
-  return stdout
-end
+local run, run_quietly = program.run, program.run_quietly
 
 -- A server greenlet that answers after a while; `url` is its address.
 local SERVER = [[
@@ -165,6 +126,101 @@ describe("patch_socket", function()
   end)
 end)
 
+describe("patch_ssl", function()
+  -- A server with a certificate of its own making; `url` is its address.
+  local TLS_SERVER = [[
+    local dir = os.tmpname()
+    os.remove(dir)
+    assert(os.execute(("mkdir %s && cd %s && openssl req -x509 -newkey ec -pkeyopt " ..
+      "ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost -addext " ..
+      "subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem 2>/dev/null"):format(dir, dir)))
+    local ours = require "moonlet.ssl"
+    local context = assert(ours.newcontext { mode = "server", key = dir .. "/key.pem",
+                                             certificate = dir .. "/cert.pem" })
+    local cafile = dir .. "/cert.pem"
+    local server = require("moonlet.socket").bind("127.0.0.1", 0)
+    local url = ("https://127.0.0.1:%d"):format((select(2, server:getsockname())))
+    local function serve(client)
+      client = ours.wrap(client, context)
+      if client:dohandshake() then
+        local path = client:receive():match("GET (%S+)")
+        repeat until client:receive() == ""
+        moonlet.sleep(0.02)
+        local head = path == "/moved" and "302 Found\r\nLocation: " .. url .. "/there" or "200 OK"
+        client:send("HTTP/1.0 " .. head .. "\r\n\r\n" .. path)
+      end
+      client:close()
+    end
+    moonlet.spawn(function()
+      while true do
+        moonlet.spawn(serve, server:accept())
+      end
+    end)
+    local function get(request, path, params)
+      local words = {}
+      local full = { url = url .. path, sink = require("ltn12").sink.table(words) }
+      for name, value in pairs(params) do
+        full[name] = value
+      end
+      local ok, code = request(full)
+      return ok and table.concat(words), code
+    end
+  ]]
+
+  local function run_with_server(before, code)
+    run_quietly(before .. TLS_SERVER .. code .. "os.execute('rm -r ' .. dir)")
+  end
+
+  it("makes ssl ours, and LuaSocket's http run over it", function()
+    run_with_server([[
+      local monkey = require "moonlet.monkey"
+      monkey.patch_socket()
+      monkey.patch_ssl()
+    ]], [[
+      equal(ours, require "ssl")
+      local http = require "socket.http"
+      equal("/file", cooperative(get, http.request, "/file", { cafile = cafile }))
+      local refused, message = get(http.request, "/file", {})
+      equal(nil, refused)
+      assert(message:find("certificate verify failed", 1, true), message)
+    ]])
+  end)
+
+  it("has an ssl.https, which verifies certificates", function()
+    run_with_server([[
+      local monkey = require "moonlet.monkey"
+      monkey.patch_socket()
+      monkey.patch_ssl()
+    ]], [[
+      local https = require "ssl.https"
+      equal("/a", cooperative(get, https.request, "/a", { cafile = cafile }))
+      equal("/b", get(https.request, "/b", { verify = "none" }))
+      equal("/there", get(https.request, "/moved", { cafile = cafile }))
+      local refused, message = https.request(url)
+      equal(nil, refused)
+      assert(message:find("certificate verify failed", 1, true), message)
+      equal("proxy not supported", select(2, get(https.request, "/", { proxy = url })))
+      equal("create function not permitted", select(2, get(https.request, "/", { create = print })))
+      equal("connection refused", select(2, https.request("https://127.0.0.1:1/")))
+      https.TIMEOUT = 0.001
+      equal("timeout", select(2, get(https.request, "/", { cafile = cafile })))
+    ]])
+  end)
+
+  it("patches in place what is loaded already", function()
+    run_with_server([[
+      local ssl, https = require "ssl", require "ssl.https"
+      local monkey = require "moonlet.monkey"
+      monkey.patch_socket()
+      monkey.patch_ssl()
+    ]], [[
+      equal(ours.wrap, ssl.wrap)
+      equal(ours.newcontext, ssl.newcontext)
+      equal("/", cooperative(get, https.request, "/", { cafile = cafile }))
+    ]])
+  end)
+end)
+
 describe("patch_select", function()
   it("lets others run during LuaSocket's select", function()
     run_quietly [[
@@ -240,253 +296,6 @@ describe("patch_select", function()
       equal("nil bad 9", table.concat({ "nil", select(2, poll.rpoll(-1, 1000)) }, " "))
       equal(0, waited)
     ]])
-  end)
-end)
-
-describe("patch_os", function()
-  it("lets others run during os.execute, which says what it always says", function()
-    run_quietly [[
-      local commands = { "true", "sleep 0.02; exit 3", "kill -9 $$", "no-such-command 2>/dev/null" }
-      local execute, expected = os.execute, {}
-      for i, command in ipairs(commands) do
-        expected[i] = table.pack(execute(command))
-      end
-      execute = nil
-      require("moonlet.monkey").patch_os()
-      for i, command in ipairs(commands) do
-        local got = table.pack(os.execute(command))
-        for n = 1, 3 do
-          equal(expected[i][n], got[n])
-        end
-      end
-      equal(true, os.execute())
-      equal(true, cooperative(os.execute, "sleep 0.05"))
-    ]]
-  end)
-
-  it("runs commands of os.execute side by side", function()
-    run_quietly [[
-      require("moonlet.monkey").patch_os()
-      local start, greenlets = moonlet.now(), {}
-      for i = 1, 10 do
-        greenlets[i] = moonlet.spawn(os.execute, "sleep 0.2; exit " .. i)
-      end
-      moonlet.joinall(greenlets, nil, true)
-      for i = 1, 10 do
-        equal(i, select(3, greenlets[i]:get()))
-      end
-      assert(moonlet.now() - start < 10 * 0.2, "one after the other")
-    ]]
-  end)
-
-  it("lets others run while a file of io.popen is read and closed", function()
-    run_quietly [[
-      require("moonlet.monkey").patch_os()
-      local file = io.popen("sleep 0.02; echo one; echo two; sleep 0.02; exit 3")
-      equal("file", io.type(file))
-      equal("one", cooperative(file.read, file))
-      equal("two\n", file:read("a"))
-      local ok, how, code = file:close()
-      equal("nil exit 3", table.concat({ tostring(ok), how, code }, " "))
-      equal("closed file", io.type(file))
-      local lines = {}
-      for line in io.popen("echo a; echo b"):lines() do
-        lines[#lines + 1] = line
-      end
-      equal("a b", table.concat(lines, " "))
-      equal(true, io.close(io.popen("true")))
-    ]]
-  end)
-
-  it("lets others run while a file of io.popen is written", function()
-    local stdout = run_quietly [[
-      require("moonlet.monkey").patch_os()
-      local file = io.popen("sleep 0.02; wc -c", "w")
-      cooperative(file.write, file, ("x"):rep(200000))
-      equal(true, file:close())
-    ]]
-    assert.equal("200000", stdout:match("%d+"))
-  end)
-
-  it("keeps io.type and io.close for all that they take", function()
-    run_quietly [[
-      require("moonlet.monkey").patch_os()
-      equal("file", io.type(io.stdout))
-      equal(nil, io.type(1))
-      equal(nil, io.type(moonlet.Timeout(1)))
-      equal(nil, io.type(package.loadlib and require("lpeg").P(1)))
-      assert(select(2, pcall(io.type)):find("bad argument #1 to 'type'", 1, true))
-      local file = io.tmpfile()
-      equal(true, io.close(file))
-      equal("closed file", io.type(file))
-    ]]
-  end)
-
-  it("lets others run during sleeps of other modules", function()
-    run_quietly [[
-      local system = require "system"
-      require("moonlet.monkey").patch_os()
-      cooperative(system.sleep, 0.02)
-      cooperative(require("socket").sleep, 0.02)
-    ]]
-  end)
-
-  it("lets others run during luaposix's sleeps, whichever way they are got", function()
-    run_quietly [[
-      local slept = 0
-      package.preload["posix.unistd"] = function()
-        return { sleep = function(seconds)
-          slept = slept + seconds
-          return 0
-        end }
-      end
-      package.preload["posix.time"] = function()
-        package.loaded["posix.time"] = { nanosleep = function(request)
-          slept = slept + request.tv_sec + request.tv_nsec
-          return 0
-        end }
-      end
-      package.preload.posix = function()
-        return {
-          sleep = require("posix.unistd").sleep,
-          nanosleep = function(seconds, nanoseconds)
-            slept = slept + seconds + nanoseconds
-            return 0
-          end,
-        }
-      end
-      require("moonlet.monkey").patch_os()
-      local posix, time = require "posix", require "posix.time"
-      equal(posix.sleep, require("posix.unistd").sleep)
-      equal(0, cooperative(posix.sleep, 1))
-      equal(0, cooperative(time.nanosleep, { tv_sec = 0, tv_nsec = 20000000 }))
-      equal(0, cooperative(posix.nanosleep, 0, 20000000))
-      equal(0, slept)
-    ]]
-  end)
-
-  it("leaves the search for modules as it was", function()
-    run_quietly [[
-      local function complaint(name)
-        return (select(2, pcall(require, name)):gsub("\n\tno field package.preload", ""))
-      end
-      local before = complaint("posix.time")
-      require("moonlet.monkey").patch_os()
-      equal(before, complaint("posix.time"))
-      equal(false, (pcall(require, "no.such.module")))
-      package.preload["posix.time"] = function(...)
-        error("cannot load " .. table.concat({ ... }, " "), 0)
-      end
-      equal("cannot load posix.time :preload:", select(2, pcall(require, "posix.time")))
-      package.preload["posix.time"] = function() return "no table" end
-      equal("no table", require "posix.time")
-    ]]
-  end)
-end)
-
-describe("patch_io", function()
-  -- Runs a program whose standard input is a FIFO that it feeds itself: a bit at a time, and only
-  -- while something else is blocked.
-  local function run_fed(code)
-    local path = os.tmpname()
-    os.remove(path)
-    assert(os.execute(("mkfifo %s && { : >%s & }"):format(path, path)))
-    finally(function()
-      os.remove(path)
-    end)
-    run_quietly([[
-      local function feed(...)
-        local writer = assert(require("moonlet.os").open("/proc/self/fd/0", "w"))
-        local bits = { ... }
-        moonlet.spawn(function()
-          for _, bit in ipairs(bits) do
-            moonlet.sleep(0.02)
-            writer:write(bit)
-          end
-          writer:close()
-        end)
-      end
-    ]] .. code, { stdin = path })
-  end
-
-  it("lets others run during io.read and io.lines", function()
-    run_fed [[
-      require("moonlet.monkey").patch_io()
-      feed("one\n", "two\n", "3\nfour\n", "five")
-      equal("one", cooperative(io.read))
-      equal("t", cooperative(io.read, 1))
-      local word, number = cooperative(io.read, "l", "n")
-      equal("wo", word)
-      equal(3, number)
-      equal("\n", io.read("L"))
-      local lines = {}
-      cooperative(function()
-        for line in io.lines() do
-          lines[#lines + 1] = line
-        end
-      end)
-      equal("four five", table.concat(lines, " "))
-      equal(nil, io.read())
-    ]]
-  end)
-
-  it("lets others run during methods of io.stdin", function()
-    run_fed [[
-      require("moonlet.monkey").patch_io()
-      feed("one\n", "two\n")
-      equal(io.stdin, io.input())
-      equal("file", io.type(io.stdin))
-      equal("one\ntwo\n", cooperative(io.stdin.read, io.stdin, "a"))
-    ]]
-  end)
-
-  it("leaves io.read of a file and io.lines with a name as they were", function()
-    run_fed [[
-      feed("one\n")
-      local name = os.tmpname()
-      local file = io.open(name, "w")
-      file:write("a\nb\n")
-      file:close()
-      require("moonlet.monkey").patch_io()
-      for line in io.lines(name) do
-        equal("a", line)
-        break
-      end
-      local opened = io.input(name)
-      equal("file", io.type(opened))
-      equal(opened, io.input())
-      equal("a", io.read())
-      for line in io.lines() do
-        equal("b", line)
-      end
-      equal(true, io.close(opened))
-      equal(false, (pcall(io.read)))
-      os.remove(name)
-      equal(false, (pcall(io.input, name)))
-      equal(false, (pcall(io.input, {})))
-    ]]
-  end)
-
-  it("takes the old io.stdin for the new one", function()
-    local _, stderr = run [[
-      stdin = io.stdin
-      local opened = io.input("/dev/null")
-      require("moonlet.monkey").patch_io()
-      equal(opened, io.input())
-      equal(io.stdin, io.input(stdin))
-      equal(io.stdin, io.input())
-      equal(nil, io.read())
-    ]]
-    assert.equal("moonlet.monkey: a global has taken 'io.stdin' already; require moonlet.monkey " ..
-                 "and patch first\n", stderr)
-  end)
-
-  it("reads a regular file, and nothing where there is nothing", function()
-    run_quietly [[
-      require("moonlet.monkey").patch_io()
-      equal(nil, io.read())
-      equal("", io.read("a"))
-    ]]
   end)
 end)
 

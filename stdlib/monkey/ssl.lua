@@ -10,21 +10,20 @@ local function load_https()
   return require "moonlet.monkey.https"
 end
 
--- Contexts and certificates of the one are nothing to the other, so that all goes together.
-local function patch_loaded(name, load)
+-- What belongs together: contexts of the one are nothing to the other.
+local FIELDS = { "wrap", "newcontext", "config" }
+local HTTPS_FIELDS = { "request", "tcp" }
+
+local function patch_loaded(name, load, fields)
   local old = package.loaded[name]
   if type(old) == "table" then
-    local makers = {}
-    for field, value in pairs(load()) do
-      makers[field] = replace.by(value)
-    end
-    replace.now(old, name, makers)
+    replace.now(old, name, replace.from(load(), fields))
   end
 end
 
 return function()
-  patch_loaded("ssl", load_ssl)
-  patch_loaded("ssl.https", load_https)
+  patch_loaded("ssl", load_ssl, FIELDS)
+  patch_loaded("ssl.https", load_https, HTTPS_FIELDS)
   replace.module("ssl", load_ssl)
   replace.module("ssl.https", load_https)
 end
