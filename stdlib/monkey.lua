@@ -89,6 +89,7 @@ end
 
 --- Does all of the above but patch_c.
 -- Source: gevent.monkey.patch_all.
+-- Differs: leaves standard input as it is | patches it too
 ---@return boolean # true
 function monkey.patch_all()
   return patch(table.unpack(NAMES))

@@ -93,24 +93,26 @@ local function is_own(source)
   return source:sub(1, #OWN) == OWN or source == OWN:sub(1, -2) .. ".lua"
 end
 
--- The locals of the functions that are running, from the one that patches to the main chunk.
+local function locals_of(level)
+  local values, i = {}, 1
+  local name, value = debug.getlocal(level + 1, i)
+  while name do
+    values[i] = value
+    i = i + 1
+    name, value = debug.getlocal(level + 1, i)
+  end
+  return values
+end
+
+-- Functions that are running, from the one that patches to the main chunk: locals and upvalues.
 local function search_stack(seen, found)
   local level = 1
   local info = debug.getinfo(level, "Sf")
   while info do
-    if not is_own(info.source) then
-      local function report(what)
+    if info.what ~= "C" and not is_own(info.source) then
+      search({ locals_of(level), info.func }, seen, function(what)
         found(info.short_src, what)
-      end
-      local variables = {}
-      local i = 1
-      local name, value = debug.getlocal(level, i)
-      while name do
-        variables[i] = value
-        i = i + 1
-        name, value = debug.getlocal(level, i)
-      end
-      search({ variables, info.func }, seen, report)
+      end)
     end
     level = level + 1
     info = debug.getinfo(level, "Sf")
