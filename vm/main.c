@@ -49,7 +49,7 @@ static const char help_text[] =
     "  -                     end of the options; the script is standard input\n"
     "Options of Moonlet:\n"
     "  --monkey[=list]       make blocking functions cooperative before anything loads:\n"
-    "                        all of them, or a list of socket,ssl,os,io,select,c\n"
+    "                        all of them, or a list of socket,ssl,os,io,select\n"
     "  --watchdog[=seconds]  report a greenlet that holds the hub longer (default 1)\n"
     "  --stats               print the runtime's counters at exit\n"
     "  --help, --version     print this text or the version, and end\n";
@@ -123,11 +123,33 @@ static bool has_name(const char *arg, const char *name, const char **value) {
   return true;
 }
 
+static bool can_patch(const char *name, size_t length) {
+  static const char *const names[] = {"all", "socket", "ssl", "os", "io", "select"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (strlen(names[i]) == length && memcmp(names[i], name, length) == 0)
+      return true;
+  return false;
+}
+
+/* Whether the list names, between commas, nothing but what moonlet.monkey can patch. */
+static bool is_patch_list(const char *list) {
+  for (;;) {
+    size_t length = strcspn(list, ",");
+    if (!can_patch(list, length))
+      return false;
+    if (list[length] == '\0')
+      return true;
+    list += length + 1;
+  }
+}
+
 /* Returns what is wrong with the option, as a format for its name, or NULL. */
 static const char *read_long_option(struct options *o, const char *arg) {
   const char *value;
   if (has_name(arg, "--monkey", &value)) {
     o->monkey = value ? value : "all";
+    if (!is_patch_list(o->monkey))
+      return "'%s' does not list what can be patched";
   } else if (has_name(arg, "--watchdog", &value)) {
     char *end = "";
     o->watchdog = value ? strtod(value, &end) : 1;
@@ -195,13 +217,8 @@ static void read_options(struct options *o, int argc, char **argv) {
 /* ---- Moonlet's own options, in Lua ---- */
 
 static const char monkey_code[] =
-    "local ok, monkey = pcall(require, 'moonlet.monkey')\n"
-    "if not ok then error('--monkey: ' .. tostring(monkey), 0) end\n"
-    "for name in string.gmatch(..., '[^,]+') do\n"
-    "  local patch = monkey['patch_' .. name]\n"
-    "  if not patch then error('--monkey: there is no \"' .. name .. '\" to patch', 0) end\n"
-    "  patch()\n"
-    "end\n";
+    "local monkey = require 'moonlet.monkey'\n"
+    "for name in string.gmatch(..., '[^,]+') do monkey['patch_' .. name]() end\n";
 
 static const char watchdog_code[] = "local moonlet = require 'moonlet'\n"
                                     "moonlet.watchdog(...)\n"

@@ -83,6 +83,7 @@ local function from_table(request)
   end
   local parsed = url.parse(copy.url, { port = https.PORT })
   parsed.scheme = "https"
+  copy.scheme = "https" -- where a redirect says no other
   copy.url = url.build(parsed)
   copy.create = https.tcp(request)
   return copy
