@@ -169,6 +169,8 @@ void parser_free(struct parser *self) {
 
 static bool keep(struct parser *self, const char *data, size_t size) {
   size_t length = self->head_length + size;
+  if (!size)
+    return true;
   if (length > self->head_capacity) {
     size_t capacity = length < 512 ? 512 : 2 * length;
     char *head = realloc(self->head, capacity);
