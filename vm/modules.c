@@ -20,6 +20,7 @@ MOONLET_API int luaopen_moonlet_subprocess_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_testing_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_threadpool_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_workers_core(lua_State *L);
+MOONLET_API int luaopen_moonlet_wsapi_core(lua_State *L);
 
 const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
                                     {"moonlet.class", luaopen_moonlet_class},
@@ -36,6 +37,7 @@ const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
                                     {"moonlet.testing.core", luaopen_moonlet_testing_core},
                                     {"moonlet.threadpool.core", luaopen_moonlet_threadpool_core},
                                     {"moonlet.workers.core", luaopen_moonlet_workers_core},
+                                    {"moonlet.wsapi.core", luaopen_moonlet_wsapi_core},
                                     {NULL, NULL}};
 
 const struct extension moonlet_extensions[] = {{"moonlet.ares.core", "c-ares", "libc-ares-dev"},

@@ -272,6 +272,32 @@ static int l_trailers(lua_State *L) {
 }
 
 /***
+ * Parser:cgi(): the request as the variables of CGI.
+ * REQUEST_METHOD, REQUEST_URI, PATH_INFO (its escapes decoded), QUERY_STRING, SERVER_PROTOCOL;
+ * CONTENT_TYPE and CONTENT_LENGTH if they were sent; HTTP_NAME for other fields, those of a
+ * repeated name joined with "," (of Cookie with "; "). Names with "_" are left out, which could
+ * pass for others, and so is Proxy.
+ * @return table
+ * @return string # the method
+ * @return integer # the version: 1 for 1.1, 0 for 1.0, 9 for 0.9
+ * @return boolean # whether another request may follow
+ * @return boolean # whether another protocol is asked for
+ * @return integer # the length of the body, 0 without one, -1 if it comes in chunks
+ */
+static int l_cgi(lua_State *L) {
+  const struct parser *self = check(L);
+  luaL_argcheck(L, self->request && self->target.end && self->stage != STAGE_HEAD, 1,
+                "has no request");
+  cgi_push(L, self);
+  lua_getfield(L, -1, "REQUEST_METHOD");
+  lua_pushinteger(L, self->llhttp.http_minor);
+  lua_pushboolean(L, self->keepalive);
+  lua_pushboolean(L, self->upgrade);
+  lua_pushinteger(L, self->chunked ? -1 : (lua_Integer)self->length);
+  return 6;
+}
+
+/***
  * Parser:keepalive(): whether another message may follow on the connection.
  * @return boolean
  */
@@ -342,6 +368,7 @@ static const luaL_Reg methods[] = {{"execute", l_execute},
                                    {"line", l_line},
                                    {"headers", l_headers},
                                    {"trailers", l_trailers},
+                                   {"cgi", l_cgi},
                                    {"keepalive", l_keepalive},
                                    {"upgrade", l_upgrade},
                                    {"chunked", l_chunked},

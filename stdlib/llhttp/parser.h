@@ -122,4 +122,9 @@ struct span field_value(const struct parser *self, const struct field *field);
 /* Pushes a table of the fields from..to: names and values in order, and values by name. */
 void fields_push(lua_State *L, const struct parser *self, size_t from, size_t to);
 
+/* ---- cgi.c ---- */
+
+/* Pushes a table of the request's variables, as CGI has them. */
+void cgi_push(lua_State *L, const struct parser *self);
+
 #endif

@@ -1,0 +1,249 @@
+-- The server for WSAPI applications.
+
+local Connection = require "moonlet.wsapi.connection"
+local StreamServer = require("moonlet.server").StreamServer
+local llhttp = require "moonlet.llhttp"
+local log = require "moonlet.wsapi.log"
+local moonlet = require "moonlet"
+
+--- An HTTP/1.1 server. A StreamServer otherwise, with its options and methods: start, stop (which
+-- lets requests come to their end), serve_forever ...
+-- Source: gevent.pywsgi.WSGIServer.
+---@class moonlet.wsapi.WSAPIServer: moonlet.server.StreamServer
+---@field header_timeout number seconds for the head of a request (10)
+---@field idle_timeout number seconds between requests, and for the client to take what is sent (75)
+---@field body_timeout number seconds for the client to begin with the body, when it is read (10)
+---@field body_rate number bytes a second that the body must keep up with (500)
+---@field linger_timeout number seconds to read on after an early end (2)
+---@field max_body integer most bytes of a request's body (1 GiB)
+---@field max_discard integer most bytes of a body that are read although nobody asks (1 MiB)
+---@field upgrades table functions by name of another protocol, for requests that ask for it
+---@field secure boolean whether it is one for TLS
+local WSAPIServer = StreamServer:extend("WSAPIServer")
+
+WSAPIServer.header_timeout = 10
+WSAPIServer.idle_timeout = 75
+WSAPIServer.body_timeout = 10
+WSAPIServer.body_rate = 500
+WSAPIServer.linger_timeout = 2
+WSAPIServer.max_body = 1 << 30
+WSAPIServer.max_discard = 1 << 20
+
+-- By name of the protocol: f(env, connection) is called before the application; it may add to env,
+-- or take the connection and return true.
+WSAPIServer.upgrades = {
+  websocket = function(env, connection)
+    local ok, websocket = pcall(require, "moonlet.wsapi.websocket")
+    return ok and websocket.upgrade(env, connection)
+  end,
+}
+
+-- ---- the application ----
+
+local function is_callable(value)
+  local meta = getmetatable(value)
+  return type(value) == "function" or type(meta) == "table" and meta.__call ~= nil
+end
+
+-- The function that an application is; nil if it is none.
+local function normalized(app)
+  if type(app) == "string" then
+    app = require(app)
+  end
+  if type(app) == "table" and is_callable(app.run) then
+    return app.run
+  end
+  return is_callable(app) and app or nil
+end
+
+-- ---- the environment ----
+
+-- lua-wsapi's own launchers have "" for a variable that is not there, and its code relies on that.
+local function missing(_, name)
+  local request = package.loaded["wsapi.request"]
+  if type(request) == "table" and type(name) == "string" then
+    local caller, library = debug.getinfo(2, "S"), debug.getinfo(request.new, "S")
+    return caller and caller.source == library.source and "" or nil
+  end
+end
+
+-- Every variable of a request, with those that all requests share.
+local function pairs_of(env)
+  local all = {}
+  for name, value in pairs(getmetatable(env).__index) do
+    all[name] = value
+  end
+  for name, value in next, env do
+    all[name] = value
+  end
+  return next, all
+end
+
+-- env.error: a file that writes to the error log.
+local ErrorFile = {}
+ErrorFile.__index = ErrorFile
+
+function ErrorFile:write(...)
+  if self.log then
+    self.log((table.concat({ ... }):gsub("\n$", "")))
+  end
+  return self
+end
+
+function ErrorFile:flush()
+  return self
+end
+
+function WSAPIServer:_make_env(opts)
+  local base = setmetatable({
+    SCRIPT_NAME = "",
+    SERVER_SOFTWARE = moonlet._VERSION,
+    GATEWAY_INTERFACE = "CGI/1.1",
+    SERVER_NAME = self.address[1] or "",
+    SERVER_PORT = tostring(self.address[2] or ""),
+    HTTPS = self.secure and "on" or nil,
+    APP_PATH = "",
+    DOCUMENT_ROOT = "",
+    PATH_TRANSLATED = "",
+    SCRIPT_FILENAME = "",
+    error = setmetatable({ log = self._error_log }, ErrorFile),
+    ["wsapi.version"] = { 1, 0 },
+    ["wsapi.url_scheme"] = self.secure and "https" or "http",
+    ["wsapi.multithread"] = false,
+    ["wsapi.multiprocess"] = opts.workers ~= nil,
+    ["wsapi.run_once"] = false,
+  }, { __index = missing })
+  for name, value in pairs(opts.env or {}) do
+    base[name] = value
+  end
+  self._env_base = base
+  self._env_meta = { __index = base, __pairs = pairs_of }
+end
+
+-- ---- construction ----
+
+local NUMBERS = { "header_timeout", "idle_timeout", "body_timeout", "body_rate", "linger_timeout" }
+local COUNTS = { "max_body", "max_discard" }
+
+--- A server for an application. Options, beside those of StreamServer:
+--
+--     log              the access log: a file, a function(line), or false for none (standard error)
+--     error_log        the same for errors
+--     env              a table of variables to be added to those of each request
+--     max_line         so many bytes of a line are too many (8192)
+--     max_headers      most headers of a request (100)
+--     max_header_bytes most bytes of a request's head (65536)
+--     max_body         most bytes of its body (1 GiB)
+--     max_discard      most bytes of it that are read although the application does not (1 MiB)
+--     header_timeout   seconds for the head of a request (10)
+--     idle_timeout     seconds between requests, and to wait for a client that takes nothing (75)
+--     body_timeout     seconds for a body to begin, once the application reads it (10)
+--     body_rate        bytes a second that it must keep up with from then on (500)
+--     linger_timeout   seconds to read on, so that the client gets an early answer (2)
+--     upgrades         functions by name of another protocol: f(env, connection) is called before
+--                      the application for a request that asks for it; it may add to env, or take
+--                      the socket, by connection:take(), and return true
+---@param where string|integer|table|moonlet.socket.Stream {host, port}, port, ":8000",
+--   "unix:/path", or a listening socket
+---@param app function|table|string
+---@param opts? table
+---@raise an error for what cannot be an address, no application, or a wrong option
+function WSAPIServer:new(where, app, opts)
+  opts = opts or {}
+  WSAPIServer.super.new(self, where, nil, opts)
+  self._app = normalized(app)
+  if not self._app then
+    self:_bad_argument(2, "application expected, got " .. (app == nil and "no value" or type(app)))
+  end
+  for _, name in ipairs(NUMBERS) do
+    self[name] = self:_number_option(opts, name)
+  end
+  for _, name in ipairs(COUNTS) do
+    self[name] = self:_number_option(opts, name, 0)
+  end
+  self._limits = {
+    line = self:_number_option(opts, "max_line", 1),
+    header_count = self:_number_option(opts, "max_headers", 1),
+    header_bytes = self:_number_option(opts, "max_header_bytes", 1),
+  }
+  self.upgrades = opts.upgrades or self.upgrades
+  self.secure = opts.ssl ~= nil
+  self._log, self._error_log = log.writer(opts.log), log.writer(opts.error_log)
+  self._parsers, self._idle = {}, {}
+  self:_make_env(opts)
+end
+
+function WSAPIServer:_new_parser()
+  return llhttp.new("request", self._limits)
+end
+
+function WSAPIServer:start()
+  local ok, message, errno = WSAPIServer.super.start(self)
+  if ok then
+    self._env_base.SERVER_NAME = self.address[1] or ""
+    self._env_base.SERVER_PORT = tostring(self.address[2] or "")
+  end
+  return ok, message, errno
+end
+
+-- ---- connections ----
+
+local function is_exit(err)
+  return type(err) == "table" and err.is and err:is(moonlet.GreenletExit)
+end
+
+-- An error's traceback is known only where it is raised.
+local function handler_of(connection)
+  return function(err)
+    connection.trace = debug.traceback(tostring(err), 2)
+    return err
+  end
+end
+
+function WSAPIServer:handle(sock, address)
+  local host, port = address[1] or "", address[2] and tostring(address[2]) or ""
+  local connection <close> = Connection.new(self, sock, host, port)
+  sock:settimeout(self.idle_timeout)
+  local ok, err = xpcall(connection.serve, handler_of(connection), connection)
+  if not ok then
+    if is_exit(err) then
+      error(err, 0)
+    end
+    connection:fail(err)
+  end
+  connection:finish()
+end
+
+--- Closes connections that wait for another request.
+function WSAPIServer:on_stop()
+  for sock in pairs(self._idle) do
+    sock:close()
+  end
+end
+
+-- The function for the protocol that a request asks for: whether it has served the request.
+function WSAPIServer:_upgrade(env, connection)
+  local name = env.HTTP_UPGRADE
+  local upgrade = name and self.upgrades[name:lower()]
+  return upgrade and upgrade(env, connection)
+end
+
+-- ---- errors ----
+
+function WSAPIServer:_report(text)
+  if self._error_log then
+    self._error_log(text)
+  end
+end
+
+-- Of the request only what identifies it: the rest may be secret.
+function WSAPIServer:_report_failure(connection, err)
+  local env = connection.env
+  if self._error_log then
+    self._error_log(("%s\n%s:%s, Host: %s"):format(connection.trace or tostring(err),
+                                                   connection.host, connection.port,
+                                                   log.quoted(env and env.HTTP_HOST or "-")))
+  end
+end
+
+return WSAPIServer
