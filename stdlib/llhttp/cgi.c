@@ -1,6 +1,5 @@
 /* cgi.c: a request as the variables of CGI/1.1 (RFC 3875), for servers. */
 #include <string.h>
-#include <strings.h>
 
 #include "parser.h"
 
@@ -46,12 +45,13 @@ static const char *skip_authority(lua_State *L, const char *target, const char *
   return path;
 }
 
-/* The table is on top. */
-static void set_target(lua_State *L, const struct parser *self) {
+/* The table is on top. Returns whether the target has named the host. */
+static bool set_target(lua_State *L, const struct parser *self) {
   const char *target = self->head + self->target.start;
   const char *end = self->head + self->target.end;
   set(L, "REQUEST_URI", target, (size_t)(end - target));
-  if (*target != '/' && *target != '*' && self->llhttp.method != HTTP_CONNECT)
+  bool host = *target != '/' && *target != '*' && self->llhttp.method != HTTP_CONNECT;
+  if (host)
     target = skip_authority(L, target, end);
   const char *query = memchr(target, '?', (size_t)(end - target));
   const char *path_end = query ? query : end;
@@ -62,77 +62,80 @@ static void set_target(lua_State *L, const struct parser *self) {
   lua_setfield(L, -2, "PATH_INFO");
   query = query ? query + 1 : end;
   set(L, "QUERY_STRING", query, (size_t)(end - query));
+  return host;
 }
 
 /* ---- fields ---- */
 
 #define LONGEST_NAME 256
+#define PREFIX "HTTP_"
 
-/* HTTP_NAME of "Name"; 0 if the name cannot be told from another one, or is too long. */
-static size_t variable(const char *name, size_t length, char *to) {
-  static const char prefix[] = "HTTP_";
-  if (length > LONGEST_NAME || memchr(name, '_', length))
-    return 0;
-  memcpy(to, prefix, sizeof prefix - 1);
-  to += sizeof prefix - 1;
-  for (size_t i = 0; i < length; i++)
-    to[i] = (char)(name[i] == '-'                     ? '_'
-                   : name[i] >= 'a' && name[i] <= 'z' ? name[i] & ~0x20
-                                                      : name[i]);
-  return length + sizeof prefix - 1;
-}
+enum { PREFIX_LENGTH = sizeof PREFIX - 1 };
 
-static bool is(const char *name, size_t length, const char *other, size_t other_length) {
-  return length == other_length && strncasecmp(name, other, length) == 0;
-}
-
-#define IS(name, length, literal) is(name, length, literal, sizeof(literal) - 1)
-
-/* The table is below the variable's name and value. */
-static void set_or_join(lua_State *L, bool cookie) {
-  lua_pushvalue(L, -2);
-  if (lua_rawget(L, -4) == LUA_TNIL) {
-    lua_pop(L, 1);
-  } else {
-    lua_insert(L, -2);
-    lua_pushstring(L, cookie ? "; " : ",");
-    lua_insert(L, -2);
-    lua_concat(L, 3);
+/* Writes NAME for "Name"; false if the name could pass for another one. */
+static bool make_variable(const char *name, size_t length, char *to) {
+  for (size_t i = 0; i < length; i++) {
+    char byte = name[i];
+    if (byte == '_')
+      return false;
+    to[i] = (char)(byte == '-' ? '_' : byte >= 'a' && byte <= 'z' ? byte - 0x20 : byte);
   }
+  return true;
+}
+
+/* Whether one of the fields before it has the same name. */
+static bool is_repeated(const struct parser *self, const struct field *field) {
+  const char *name = self->head + field->name.start;
+  size_t length = field->name.end - field->name.start;
+  for (const struct field *other = self->fields; other < field; other++)
+    if (field_is(self, other, name, length))
+      return true;
+  return false;
+}
+
+/* On top: the table, the variable, the value; the last two are popped. */
+static void join(lua_State *L, bool cookie) {
+  lua_pushvalue(L, -2);
+  lua_rawget(L, -4);
+  lua_insert(L, -2);
+  lua_pushstring(L, cookie ? "; " : ",");
+  lua_insert(L, -2);
+  lua_concat(L, 3);
   lua_rawset(L, -3);
 }
 
-static void set_field(lua_State *L, const struct parser *self, const struct field *field) {
-  char to[LONGEST_NAME + sizeof "HTTP_"];
-  const char *name = self->head + field->name.start;
+#define IS(name, length, literal)                                                                  \
+  ((length) == sizeof(literal) - 1 && memcmp(name, literal, sizeof(literal) - 1) == 0)
+
+/* `host` says whether the target has named the host already. */
+static void set_field(lua_State *L, const struct parser *self, const struct field *field,
+                      bool host) {
+  char variable[PREFIX_LENGTH + LONGEST_NAME] = PREFIX;
+  char *name = variable + PREFIX_LENGTH;
   size_t length = field->name.end - field->name.start;
-  struct span span = field_value(self, field);
-  const char *value = self->head + span.start;
-  size_t value_length = span.end - span.start;
-  if (IS(name, length, "content-type")) {
-    set(L, "CONTENT_TYPE", value, value_length);
-  } else if (IS(name, length, "content-length")) {
-    set(L, "CONTENT_LENGTH", value, value_length);
-  } else if (IS(name, length, "host")) {
-    int known = lua_getfield(L, -1, "HTTP_HOST");
-    lua_pop(L, 1);
-    if (known == LUA_TNIL)
-      set(L, "HTTP_HOST", value, value_length);
-  } else if (!IS(name, length, "proxy") && (length = variable(name, length, to))) {
-    lua_pushlstring(L, to, length);
-    lua_pushlstring(L, value, value_length);
-    set_or_join(L, IS(to, length, "HTTP_COOKIE"));
-  }
+  if (length > LONGEST_NAME || !make_variable(self->head + field->name.start, length, name) ||
+      IS(name, length, "PROXY") || (host && IS(name, length, "HOST")))
+    return;
+  if (IS(name, length, "CONTENT_TYPE") || IS(name, length, "CONTENT_LENGTH"))
+    lua_pushlstring(L, name, length);
+  else
+    lua_pushlstring(L, variable, PREFIX_LENGTH + length);
+  struct span value = field_value(self, field);
+  lua_pushlstring(L, self->head + value.start, value.end - value.start);
+  if (is_repeated(self, field))
+    join(L, IS(name, length, "COOKIE"));
+  else
+    lua_rawset(L, -3);
 }
 
 void cgi_push(lua_State *L, const struct parser *self) {
-  lua_createtable(L, 0, 8 + (int)self->field_count);
+  lua_createtable(L, 0, 9 + (int)self->field_count);
   set(L, "REQUEST_METHOD", self->head, self->method);
   lua_pushstring(L, self->llhttp.http_major == 0   ? "HTTP/0.9"
                     : self->llhttp.http_minor == 0 ? "HTTP/1.0"
                                                    : "HTTP/1.1");
   lua_setfield(L, -2, "SERVER_PROTOCOL");
-  set_target(L, self);
+  bool host = set_target(L, self);
   for (size_t i = 0; i < self->trailers; i++)
-    set_field(L, self, &self->fields[i]);
+    set_field(L, self, &self->fields[i], host);
 }

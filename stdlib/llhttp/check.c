@@ -93,16 +93,6 @@ bool field_is(const struct parser *self, const struct field *field, const char *
 
 #define FIELD_IS(self, field, literal) field_is(self, field, literal, sizeof(literal) - 1)
 
-static bool is_host(const char *text, size_t length) {
-  for (size_t i = 0; i < length; i++) {
-    char byte = text[i];
-    if (!is_digit(byte) && (byte < 'a' || byte > 'z') && (byte < 'A' || byte > 'Z') &&
-        (!byte || !strchr("-._~%!$&'()*+;=:[]", byte)))
-      return false;
-  }
-  return true;
-}
-
 /* llhttp has left out the white space before it. */
 struct span field_value(const struct parser *self, const struct field *field) {
   struct span value = field->value;
@@ -129,7 +119,7 @@ static enum event check_host(struct parser *self, const struct field *field, int
   struct span value = field_value(self, field);
   if (++*hosts > 1)
     return parser_fail(self, "host", "more than one Host");
-  if (!is_host(self->head + value.start, value.end - value.start))
+  if (!consists_of(self->head + value.start, value.end - value.start, IN_HOST))
     return parser_fail(self, "host", "bad Host");
   return EVENT_MORE;
 }

@@ -276,7 +276,8 @@ static int l_trailers(lua_State *L) {
  * REQUEST_METHOD, REQUEST_URI, PATH_INFO (its escapes decoded), QUERY_STRING, SERVER_PROTOCOL;
  * CONTENT_TYPE and CONTENT_LENGTH if they were sent; HTTP_NAME for other fields, those of a
  * repeated name joined with "," (of Cookie with "; "). Names with "_" are left out, which could
- * pass for others, and so is Proxy.
+ * pass for others, and so is Proxy.  A request without a body is over with that: execute goes on
+ * with the next one, and reports no "end".
  * @return table
  * @return string # the method
  * @return integer # the version: 1 for 1.1, 0 for 1.0, 9 for 0.9
@@ -285,15 +286,16 @@ static int l_trailers(lua_State *L) {
  * @return integer # the length of the body, 0 without one, -1 if it comes in chunks
  */
 static int l_cgi(lua_State *L) {
-  const struct parser *self = check(L);
+  struct parser *self = check(L);
   luaL_argcheck(L, self->request && self->target.end && self->stage != STAGE_HEAD, 1,
                 "has no request");
   cgi_push(L, self);
-  lua_getfield(L, -1, "REQUEST_METHOD");
+  lua_pushlstring(L, self->head, self->method);
   lua_pushinteger(L, self->llhttp.http_minor);
   lua_pushboolean(L, self->keepalive);
   lua_pushboolean(L, self->upgrade);
   lua_pushinteger(L, self->chunked ? -1 : (lua_Integer)self->length);
+  parser_end_bodiless(self);
   return 6;
 }
 

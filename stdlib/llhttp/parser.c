@@ -186,11 +186,6 @@ static bool keep(struct parser *self, const char *data, size_t size) {
   return true;
 }
 
-static bool is_token(char byte) {
-  return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
-         (byte >= '0' && byte <= '9') || (byte && strchr("!#$%&'*+-.^_`|~", byte));
-}
-
 /*
  * llhttp knows a list of methods only.  It is told of a method like any other in place of the
  * word that is there, which changes nothing for the rest of the message; CONNECT does.
@@ -206,7 +201,7 @@ static void tell_method(struct parser *self) {
 /* Reads the first word of a request, up to the space behind it. */
 static enum event read_method(struct parser *self, const char *data, size_t size, size_t *used) {
   size_t i = 0;
-  while (i < size && is_token(data[i]))
+  while (i < size && (characters[(unsigned char)data[i]] & IN_TOKEN))
     i++;
   *used = i;
   if (!keep(self, data, i))
@@ -302,6 +297,8 @@ static enum event headers(struct parser *self) {
     return EVENT_ERROR;
   self->trailers = self->field_count;
   self->stage = self->chunked ? STAGE_SIZE : STAGE_BODY;
+  if (self->request && !self->chunked && !self->length)
+    self->at |= AT_LAST;
   return EVENT_HEADERS;
 }
 
@@ -312,6 +309,7 @@ static enum event simple(struct parser *self, size_t *used) {
   self->field_count = 0;
   self->stage = STAGE_BODY;
   self->llhttp.http_minor = 9;
+  self->at |= AT_LAST;
   return EVENT_HEADERS;
 }
 
@@ -379,7 +377,7 @@ static enum event read_body(struct parser *self, const char *data, size_t size, 
 }
 
 static enum event read_message(struct parser *self, const char *data, size_t size, size_t *used) {
-  if (self->at & AT_SIMPLE)
+  if (self->at & AT_LAST)
     return end(self);
   self->at = 0;
   enum event event = self->stage == STAGE_BODY ? read_body(self, data, size, used)
@@ -423,6 +421,11 @@ enum event parser_finish(struct parser *self) {
   default:
     return parser_fail(self, "eof", "unexpected end of the connection");
   }
+}
+
+void parser_end_bodiless(struct parser *self) {
+  if (self->at & AT_LAST && self->stage == STAGE_BODY)
+    end(self);
 }
 
 void parser_skip_body(struct parser *self) {

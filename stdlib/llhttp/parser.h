@@ -47,7 +47,13 @@ enum stage {
 };
 
 /* What llhttp has come to. */
-enum { AT_HEADERS = 1, AT_CHUNK = 2, AT_END = 4, AT_SIMPLE = 8 /* a request of HTTP/0.9 */ };
+enum {
+  AT_HEADERS = 1,
+  AT_CHUNK = 2,
+  AT_END = 4,
+  AT_SIMPLE = 8, /* the line of a request of HTTP/0.9 */
+  AT_LAST = 16   /* what was read is the whole message */
+};
 
 struct parser {
   const void *mark; /* of this kind of userdata */
@@ -95,11 +101,28 @@ enum event parser_advance(struct parser *self, const char *data, size_t size, si
 /* The input has ended: EVENT_END, EVENT_MORE (nothing was begun) or EVENT_ERROR. */
 enum event parser_finish(struct parser *self);
 
+/* The end of a message that has no body is not to be reported. */
+void parser_end_bodiless(struct parser *self);
+
 /* The message has no body, whatever its head says: an answer to HEAD. */
 void parser_skip_body(struct parser *self);
 
 /* It is dead from now on. */
 enum event parser_fail(struct parser *self, const char *code, const char *message);
+
+/* ---- characters.c ---- */
+
+/* What a byte may be part of. */
+enum { IN_TOKEN = 1, IN_HOST = 2 };
+extern const uint8_t characters[256];
+
+/* Whether all bytes may be part of it. */
+static inline bool consists_of(const char *text, size_t length, uint8_t kind) {
+  for (size_t i = 0; i < length; i++)
+    if (!(characters[(unsigned char)text[i]] & kind))
+      return false;
+  return true;
+}
 
 /* ---- check.c ---- */
 

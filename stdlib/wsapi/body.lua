@@ -2,6 +2,7 @@
 
 local core = require "moonlet.wsapi.core"
 
+local send = require("moonlet.socket.core").Stream.send
 local type = type
 
 local body = {}
@@ -47,22 +48,9 @@ local function join(list)
   return table.concat(list)
 end
 
--- A body that is there already as one string; nil for one that comes piece by piece.
-function body.text(answer)
-  local kind = type(answer)
-  if kind == "function" then
-    return nil
-  elseif kind == "string" then
-    return answer
-  elseif answer == nil then
-    return ""
-  elseif is_callable(answer) then
-    return nil
-  elseif kind == "table" then
-    return join(answer)
-  end
-  error(("a response's body must be a string, a list of strings or an iterator (got %s)")
-        :format(kind), 0)
+-- A list of strings as one; anything else as it is.
+function body.joined(list)
+  return is_callable(list) and list or join(list)
 end
 
 -- Tells a body that it is not needed any more.
@@ -92,6 +80,14 @@ local function check_piece(piece)
   error(("a response's iterator gave a %s and no string"):format(type(piece)), 0)
 end
 
+local function checked(answer)
+  if not is_callable(answer) then
+    error(("a response's body must be a string, a list of strings or an iterator (got %s)")
+          :format(type(answer)), 0)
+  end
+  return answer
+end
+
 -- How much of a piece has gone out, when `last` bytes of the text that ends with it have.
 local function counted(last, before, piece)
   return math.max(math.min((last or 0) - before, #piece), 0)
@@ -99,14 +95,14 @@ end
 
 -- What an iterator gives, each piece as a chunk of its own at once.
 local function send_chunked(connection, head, code)
-  local sock, answer = connection.sock, connection.body
+  local sock, answer = connection.sock, checked(connection.body)
   local piece, trailers = answer()
   while piece do
     piece = check_piece(piece)
     if piece ~= "" then
       connection.status = code
       local frame = ("%s%x\r\n"):format(head, #piece)
-      local ok, _, last = sock:send(frame .. piece .. "\r\n")
+      local ok, _, last = send(sock, frame .. piece .. "\r\n")
       connection.sent = connection.sent + (ok and #piece or counted(last, #frame, piece))
       if not ok then
         return false
@@ -117,12 +113,12 @@ local function send_chunked(connection, head, code)
   end
   local fields = trailers and core.fields(trailers) or ""
   connection.status = code
-  return sock:send(head .. "0\r\n" .. fields .. "\r\n")
+  return send(sock, head .. "0\r\n" .. fields .. "\r\n")
 end
 
 -- The same without chunks: so many bytes, or all there are.
 local function send_plain(connection, head, code, length)
-  local sock, answer = connection.sock, connection.body
+  local sock, answer = connection.sock, checked(connection.body)
   local piece = answer()
   while piece do
     piece = check_piece(piece)
@@ -130,7 +126,7 @@ local function send_plain(connection, head, code, length)
       error(("a response's body is longer than its Content-Length, %d"):format(length), 0)
     elseif piece ~= "" then
       connection.status = code
-      local ok, _, last = sock:send(head .. piece)
+      local ok, _, last = send(sock, head .. piece)
       connection.sent = connection.sent + (ok and #piece or counted(last, #head, piece))
       if not ok then
         return false
@@ -143,7 +139,7 @@ local function send_plain(connection, head, code, length)
     error(("a response's body is shorter than its Content-Length, %d"):format(length), 0)
   end
   connection.status = code
-  return head == "" or sock:send(head)
+  return head == "" or send(sock, head)
 end
 
 -- By the kernel; short ones go along with the head.
@@ -153,7 +149,7 @@ local function send_file(connection, head, code, length)
     return send_plain(connection, head, code, length)
   end
   connection.status = code
-  if not sock:send(head) then
+  if not send(sock, head) then
     return false
   end
   local sent, _, partly = sock:sendfile(part.file, part.offset, part.count)
@@ -170,15 +166,15 @@ function body.send(connection, head, follows, length, code)
     return send_chunked(connection, head, code)
   elseif follows == "none" then
     connection.status = code
-    return connection.sock:send(head)
+    return send(connection.sock, head)
   elseif follows == "length" then
-    local send = getmetatable(connection.body) == File and send_file or send_plain
-    return send(connection, head, code, length)
+    local send_body = getmetatable(connection.body) == File and send_file or send_plain
+    return send_body(connection, head, code, length)
   elseif follows == "close" then
     connection.until_close = true
   elseif follows == "raw" then
     connection.status = code
-    if not connection.sock:send(head) then
+    if not send(connection.sock, head) then
       return false
     end
     head = ""

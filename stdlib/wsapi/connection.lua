@@ -4,10 +4,18 @@ local Input = require "moonlet.wsapi.input"
 local body = require "moonlet.wsapi.body"
 local core = require "moonlet.wsapi.core"
 local failure = require "moonlet.wsapi.failure"
+local llhttp = require "moonlet.llhttp"
 local log = require "moonlet.wsapi.log"
 local moonlet = require "moonlet"
+local stream = require("moonlet.socket.core").Stream
 
-local now, setmetatable, type = moonlet.now, setmetatable, type
+-- A method is found sooner in the class than by way of the socket.
+local recv, send = stream.recv, stream.send
+local parser_class = getmetatable(llhttp.new("request"))
+local execute, cgi = parser_class.execute, parser_class.cgi
+local make_head = core.head
+local now, setmetatable = moonlet.now, setmetatable
+local EMPTY = Input.EMPTY
 
 local Connection = {}
 Connection.__index = Connection
@@ -15,16 +23,17 @@ Connection.__name = "moonlet.wsapi.Connection"
 
 -- The client's address is what the log and the application are told.
 local function new(server, sock, host, port)
-  return setmetatable({
+  local self = setmetatable({
     server = server,
     sock = sock,
     host = host,
     port = port,
     parser = false,   -- only while there is something to parse
+    idle = false,     -- waits for a request
     data = nil,       -- what has arrived and is not parsed, from `from` on
     from = 1,
     env = nil,        -- of the request that is being answered
-    input = Input.EMPTY,
+    input = EMPTY,
     body = nil,       -- of the response, to be closed
     status = nil,     -- of the response, once it begins to be sent
     sent = 0,         -- bytes of its body
@@ -35,6 +44,8 @@ local function new(server, sock, host, port)
     until_close = false, -- the end of the connection is that of the response's body
     trace = nil,      -- traceback of the error that ends it all
   }, Connection)
+  server._connections[self] = true
+  return self
 end
 
 -- ---- requests ----
@@ -75,41 +86,38 @@ function Connection:_read_rest()
 end
 
 -- Waits for a request, with nothing kept but the socket.
-function Connection:_wait()
-  local server, sock = self.server, self.sock
-  local parsers, idle = server._parsers, server._idle
-  if self.parser then
-    parsers[#parsers + 1] = self.parser
+local function wait(self)
+  local server, parser = self.server, self.parser
+  if parser then
     self.parser = false
+    server:_keep_parser(parser)
   end
-  idle[sock] = true
-  local data = sock:recv()
-  idle[sock] = nil
-  if data then
-    local count = #parsers
-    self.parser = parsers[count] or server:_new_parser()
-    parsers[count] = nil
-  end
+  self.idle = true
+  local data = recv(self.sock)
+  self.idle = false
+  self.parser = data and server:_take_parser()
   return data
 end
 
 -- Reads the head of the next request; false if there is none to be answered.
-function Connection:read_head()
+local function read_head(self)
   local data, from = self.data, self.from
   if not data then
-    data, from = self:_wait(), 1
+    data, from = wait(self), 1
     if not data then
       return false
     end
   end
-  local event, next, code = self.parser:execute(data, from)
+  local event, next, code = execute(self.parser, data, from)
   if event == "more" then
     data, event, next, code = self:_read_rest()
     if not data then
       return false
     end
   end
-  self.begun = now()
+  if self.server._log then
+    self.begun = now()
+  end
   if not event then
     self:refuse(STATUS[code] or 400, next)
     return false
@@ -131,103 +139,113 @@ function Connection:continue()
 end
 
 -- What is wrong with a request that the parser let pass: a status and the reason.
-function Connection:_fault(env, method, length)
+local function fault(self, env, method, length)
   if length ~= 0 and method == "HEAD" then
     return 400, "a body in a HEAD request"
   elseif length > self.server.max_body then
     return 413, "too large a body"
-  elseif env.REQUEST_URI == "*" and method ~= "OPTIONS" then
+  elseif env.PATH_INFO == "*" and method ~= "OPTIONS" then
     return 400, "bad target"
   end
 end
 
 function Connection:_set_input(env, length, minor, upgrade)
-  if length == 0 and not upgrade then
-    self.input = Input.EMPTY
-  else
-    self.input = Input.new(self, length, upgrade)
-    local expect = env.HTTP_EXPECT
-    self.expects = expect ~= nil and minor == 1 and expect:lower() == "100-continue"
-  end
-  env.input = self.input
+  local expect = env.HTTP_EXPECT
+  self.input = Input.new(self, length, upgrade)
+  self.expects = expect ~= nil and minor == 1 and expect:lower() == "100-continue"
+  return self.input
 end
 
 -- Whether the next request can be found behind this one.
-function Connection:_end_request()
+local function end_request(self)
   local input = self.input
-  if input == Input.EMPTY then
-    return (self.parser:execute(self.data or "", self.data and self.from)) == "end"
+  if input == EMPTY then
+    return true
   end
   local good = not self.taken and input:discard(self.server.max_discard)
   input:detach()
-  self.input = Input.EMPTY
+  self.input = EMPTY
   self.broken = not good
   return good
 end
 
+-- Sends what is not done with the head: false if the client is gone.
+function Connection:_send_rest(text, follows, length, code, result)
+  self.body = result
+  if type(result) ~= "string" then
+    local ok = body.send(self, text, follows, length, code)
+    self:close_body()
+    return ok
+  end
+  self.status = code
+  local ok, _, last = send(self.sock, text)
+  if ok then
+    ok, _, last = send(self.sock, result)
+  end
+  self.sent = ok or last or 0
+  return ok
+end
+
+-- Sends the response; false if the connection is of no use after it.
+local function respond(self, status, headers, result, minor, keepalive, head_only)
+  if type(result) == "table" then
+    result = body.joined(result)
+  end
+  local text, follows, length, go_on, code = make_head(status, headers, result, minor, keepalive,
+                                                       head_only)
+  if follows ~= "done" then
+    return self:_send_rest(text, follows, length, code, result) and go_on
+  end
+  self.status = code
+  local ok = send(self.sock, text)
+  self.sent = ok and length or 0
+  return ok and go_on
+end
+
 -- Has a request answered; false if it was the last one.
-function Connection:answer()
-  local server = self.server
-  local env, method, minor, keepalive, upgrade, length = self.parser:cgi()
-  local status, problem = self:_fault(env, method, length)
+local function answer(self)
+  local server, input = self.server, EMPTY
+  local env, method, minor, keepalive, upgrade, length = cgi(self.parser)
+  local status, problem = fault(self, env, method, length)
   if status then
     self:refuse(status, problem)
     return false
   end
-  env.REMOTE_ADDR, env.REMOTE_PORT = self.host, self.port
-  setmetatable(env, server._env_meta)
-  self.env = env
-  self:_set_input(env, length, minor, upgrade)
+  if length ~= 0 or upgrade then
+    input = self:_set_input(env, length, minor, upgrade)
+  end
+  env.REMOTE_ADDR, env.REMOTE_PORT, env.input = self.host, self.port, input
+  self.env = setmetatable(env, server._env_meta)
   if upgrade and server:_upgrade(env, self) then
     return false
   end
-  local headers, answer
-  status, headers, answer = server._app(env)
+  local headers, result
+  status, headers, result = server._app(env)
   if status == nil and self.taken then
     return false
   end
-  keepalive = keepalive and not server.stopping and not self.input:exceeds(server.max_discard)
-  keepalive = self:respond(status, headers, answer, minor, keepalive, method == "HEAD")
+  keepalive = keepalive and not server.stopping and
+              (input == EMPTY or not input:exceeds(server.max_discard))
+  keepalive = respond(self, status, headers, result, minor, keepalive, method == "HEAD")
   if server._log then
     self:log_request()
   end
   self.env, self.status, self.sent = nil, nil, 0
-  return self:_end_request() and keepalive
+  return end_request(self) and keepalive
 end
 
--- Sends the response; false if the connection is of no use after it.
-function Connection:respond(status, headers, answer, minor, keepalive, head_only)
-  local text = body.text(answer)
-  self.body = not text and answer or nil
-  local head, follows, length, go_on, code = core.head(status, headers, text, minor, keepalive,
-                                                       head_only)
-  if text then
-    self.status = code
-    return self:_send_whole(head, follows, text, length) and go_on
+-- Serves requests until there are no more.
+function Connection:serve()
+  while read_head(self) and answer(self) do
   end
-  local ok = body.send(self, head, follows, length, code)
-  self:close_body()
-  return ok and go_on
-end
-
-function Connection:_send_whole(head, follows, text, length)
-  local sock = self.sock
-  local ok = sock:send(head)
-  if ok and follows == "length" then
-    local last
-    ok, last = sock:send(text)
-    length = ok or last
-  end
-  self.sent = follows ~= "none" and ok and length or 0
-  return ok
 end
 
 -- Closes what the application returned as a body, once.
 function Connection:close_body()
-  local answer = self.body
+  local result = self.body
   self.body = nil
-  if answer ~= nil then
-    body.close(answer)
+  if result ~= nil then
+    body.close(result)
   end
 end
 
@@ -252,12 +270,6 @@ end
 
 function Connection:log_request()
   self:log(self.parser:line(), self.env)
-end
-
--- Serves requests until there are no more.
-function Connection:serve()
-  while self:read_head() and self:answer() do
-  end
 end
 
 -- Bytes may be under way whose arrival at a closed socket would take the answer from the client
@@ -289,26 +301,25 @@ function Connection:fail(err)
     self.sock:setoption("linger", { on = true, timeout = 0 })
   elseif not self.status then
     self.broken = true
-    local text = status and "" or "Internal Server Error"
-    local headers = not status and { ["Content-Type"] = "text/plain" } or nil
-    self.status = status or 500
-    self:_send_whole(core.head(self.status, headers, text, 1, false, false), "done", text, #text)
+    respond(self, status or 500, not status and { ["Content-Type"] = "text/plain" } or nil,
+            not status and "Internal Server Error" or nil, 1, false, false)
   end
   self:log_request()
 end
 
 -- Gives back what it holds.
 function Connection:_release()
+  self.server._connections[self] = nil
   self:close_body()
-  if self.input ~= Input.EMPTY then
+  if self.input ~= EMPTY then
     self.input:detach()
-    self.input = Input.EMPTY
+    self.input = EMPTY
   end
   local parser = self.parser
   if parser then
     self.parser = false
     parser:reset()
-    table.insert(self.server._parsers, parser)
+    self.server:_keep_parser(parser)
   end
 end
 

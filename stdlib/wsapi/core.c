@@ -65,43 +65,64 @@ static void add_integer(struct head *head, lua_Integer value) {
 
 /* Nothing that could end a line: it would be the next header, or the body. */
 static void check_text(lua_State *L, const char *text, size_t length, const char *what) {
-  for (size_t i = 0; i < length; i++)
-    if (((unsigned char)text[i] < ' ' && text[i] != '\t') || text[i] == 127)
-      luaL_error(L, "a control character in a response's %s", what);
+  bool bad = false;
+  for (size_t i = 0; i < length; i++) {
+    unsigned char byte = (unsigned char)text[i];
+    bad |= (byte < ' ' && byte != '\t') || byte == 127;
+  }
+  if (unlikely(bad))
+    luaL_error(L, "a control character in a response's %s", what);
 }
 
-static bool is_token(const char *text, size_t length) {
+/* The characters of a token. */
+static const bool in_name[256] = {
+    ['!'] = true,         ['#' ... '\''] = true, ['*'] = true,         ['+'] = true,
+    ['-'] = true,         ['.'] = true,          ['0' ... '9'] = true, ['A' ... 'Z'] = true,
+    ['^' ... 'z'] = true, ['|'] = true,          ['~'] = true};
+
+static bool is_name(const char *text, size_t length) {
   for (size_t i = 0; i < length; i++)
-    if ((unsigned char)text[i] <= ' ' || (unsigned char)text[i] >= 127 ||
-        strchr("\"(),/:;<=>?@[\\]{}", text[i]))
+    if (!in_name[(unsigned char)text[i]])
       return false;
   return length > 0;
 }
 
 /* ---- the first line ---- */
 
-/* 200, "200", or "200 With these words". */
-static void add_status(struct head *head) {
+static void set_status(struct head *head, lua_Integer status) {
+  if (status < 200 ? status != 101 : status > 999)
+    luaL_error(head->L, "a response's status cannot be %d", (int)status);
+  head->status = (int)status;
+  head->bodiless = status < 200 || status == 204 || status == 304;
+}
+
+/* "200", or "200 With these words": the words, or NULL. */
+static const char *parse_status(struct head *head, size_t *length) {
   lua_State *L = head->L;
-  size_t length;
-  const char *text = lua_tolstring(L, ARG_STATUS, &length);
-  if (!text || length < 3 || strspn(text, "0123456789") != 3 || text[0] == '0' ||
-      (length > 3 && text[3] != ' '))
+  const char *text = lua_tolstring(L, ARG_STATUS, length);
+  if (!text || *length < 3 || strspn(text, "0123456789") != 3 || (*length > 3 && text[3] != ' '))
     luaL_error(L, "a response's status must be a number of three digits, or begin with one");
-  head->status = (text[0] - '0') * 100 + (text[1] - '0') * 10 + text[2] - '0';
-  if (head->status < 200 && head->status != 101)
-    luaL_error(L, "a response's status cannot be %d", head->status);
-  head->bodiless = head->status < 200 || head->status == 204 || head->status == 304;
-  check_text(L, text, length, "status");
-  ADD(head, "HTTP/1.1 ");
-  add(head, text, 3);
-  ADD(head, " ");
-  if (length > 4) {
-    add(head, text + 4, length - 4);
-  } else {
-    const char *reason = reason_of(head->status);
-    add(head, reason, strlen(reason));
+  check_text(L, text, *length, "status");
+  set_status(head, (text[0] - '0') * 100 + (text[1] - '0') * 10 + text[2] - '0');
+  *length -= *length > 4 ? 4 : *length;
+  return *length ? text + 4 : NULL;
+}
+
+static void add_status(struct head *head) {
+  size_t length = 0;
+  const char *words = NULL;
+  if (lua_isinteger(head->L, ARG_STATUS))
+    set_status(head, lua_tointeger(head->L, ARG_STATUS));
+  else
+    words = parse_status(head, &length);
+  if (!words) {
+    words = reason_of(head->status);
+    length = strlen(words);
   }
+  ADD(head, "HTTP/1.1 ");
+  add_integer(head, head->status);
+  ADD(head, " ");
+  add(head, words, length);
   ADD(head, "\r\n");
 }
 
@@ -175,7 +196,7 @@ static void add_field(struct head *head, const char *name, size_t length) {
 /* The name, and on top the value or a list of values, which is popped. */
 static void add_fields(struct head *head, const char *name, size_t length) {
   lua_State *L = head->L;
-  if (!is_token(name, length))
+  if (!is_name(name, length))
     luaL_error(L, "a response's header has a name that cannot be one");
   if (!lua_istable(L, -1)) {
     add_field(head, name, length);
@@ -279,43 +300,65 @@ static void measure(struct head *head, const char *body, size_t length) {
     head->length = (lua_Integer)length;
 }
 
+/* Whether the body is one string, or nothing, which is as good as "". */
+static bool is_whole(lua_State *L) {
+  if (lua_isnil(L, ARG_BODY)) {
+    lua_pushliteral(L, "");
+    lua_replace(L, ARG_BODY);
+  }
+  return lua_type(L, ARG_BODY) == LUA_TSTRING;
+}
+
+static int push_results(struct head *head, const char *follows) {
+  lua_State *L = head->L;
+  lua_pushlstring(L, head->text, head->size);
+  lua_pushstring(L, follows);
+  lua_pushinteger(L, head->length);
+  lua_pushboolean(L, head->keepalive);
+  lua_pushinteger(L, head->status);
+  return 5;
+}
+
 /*
- * head(status, headers, body, minor, keepalive, head_only): the head's text, with a short body
- * behind it; what follows: "done" (nothing is left to do), "none" (no body may follow), "length",
- * "chunked", "close" (up to the end of the connection), "raw"; the body's length; whether another
- * request may follow; the status as a number.
+ * head(status, headers, body, minor, keepalive, head_only): the head's text, with a body of one
+ * string behind it unless that is long; what is to follow: "done" (nothing more), "none" (no body,
+ * whatever there is), "length", "chunked", "close" (up to the end of the connection), "raw"; the
+ * length that was or is to be sent; whether another request may follow; the status as a number.
  */
 static int l_head(lua_State *L) {
   char small[2048];
-  size_t body_length = 0;
-  const char *body = lua_tolstring(L, ARG_BODY, &body_length);
-  struct head head = {.L = L, .text = small, .capacity = sizeof small};
-  head.minor = (int)lua_tointeger(L, ARG_MINOR);
-  head.keepalive = lua_toboolean(L, ARG_KEEPALIVE);
-  head.head_only = lua_toboolean(L, ARG_HEAD_ONLY);
   lua_settop(L, MEMORY);
+  bool whole = is_whole(L);
+  size_t body_length = 0;
+  const char *body = whole ? lua_tolstring(L, ARG_BODY, &body_length) : NULL;
+  struct head head = {.L = L,
+                      .text = small,
+                      .capacity = sizeof small,
+                      .minor = (int)lua_tointeger(L, ARG_MINOR),
+                      .keepalive = lua_toboolean(L, ARG_KEEPALIVE),
+                      .head_only = lua_toboolean(L, ARG_HEAD_ONLY)};
   add_status(&head);
   add_headers(&head);
   measure(&head, body, body_length);
-  if (!body && !head.has_length && !head.bodiless && head.minor != 1)
+  if (!whole && !head.has_length && !head.bodiless && head.minor != 1)
     head.keepalive = false;
   if (head.status == 101)
     head.keepalive = false;
   else
     add_connection(&head);
   add_date(&head);
-  const char *follows = add_framing(&head, body != NULL);
+  const char *follows = add_framing(&head, whole);
   ADD(&head, "\r\n");
-  if (body && body_length <= COPIED && *follows == 'l') {
-    add(&head, body, body_length);
-    follows = "done";
+  if (!whole || *follows == 'r')
+    return push_results(&head, follows);
+  if (*follows == 'n') {
+    head.length = 0;
+    return push_results(&head, "done");
   }
-  lua_pushlstring(L, head.text, head.size);
-  lua_pushstring(L, follows);
-  lua_pushinteger(L, head.length);
-  lua_pushboolean(L, head.keepalive);
-  lua_pushinteger(L, head.status);
-  return 5;
+  if (body_length > COPIED)
+    return push_results(&head, follows);
+  add(&head, body, body_length);
+  return push_results(&head, "done");
 }
 
 /* fields(headers): the text of trailers, in which only such fields may be. */

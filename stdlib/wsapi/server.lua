@@ -169,12 +169,27 @@ function WSAPIServer:new(where, app, opts)
   self.upgrades = opts.upgrades or self.upgrades
   self.secure = opts.ssl ~= nil
   self._log, self._error_log = log.writer(opts.log), log.writer(opts.error_log)
-  self._parsers, self._idle = {}, {}
+  self._connections, self._parsers, self._spare = {}, {}, false
+  self.stopping = false
   self:_make_env(opts)
 end
 
-function WSAPIServer:_new_parser()
-  return llhttp.new("request", self._limits)
+-- Parsers are kept for the next connection that has something to parse; one is at hand.
+function WSAPIServer:_keep_parser(parser)
+  if self._spare then
+    table.insert(self._parsers, parser)
+  else
+    self._spare = parser
+  end
+end
+
+function WSAPIServer:_take_parser()
+  local parser = self._spare
+  if parser then
+    self._spare = false
+    return parser
+  end
+  return table.remove(self._parsers) or llhttp.new("request", self._limits)
 end
 
 function WSAPIServer:start()
@@ -216,8 +231,10 @@ end
 
 --- Closes connections that wait for another request.
 function WSAPIServer:on_stop()
-  for sock in pairs(self._idle) do
-    sock:close()
+  for connection in pairs(self._connections) do
+    if connection.idle then
+      connection.sock:close()
+    end
   end
 end
 
