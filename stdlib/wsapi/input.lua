@@ -67,20 +67,17 @@ end
 -- The next piece of the body, or nil at its end.
 function Input:_next_piece()
   local connection = self._connection
-  if self.done then
+  if not connection and self.length ~= 0 then
+    error("the request is over", 0)
+  elseif self.done then
     return nil
-  elseif not connection then
-    error("the request is over", 3)
   elseif self.raw then
     return self:_raw_piece()
   end
-  connection:continue()
+  local parser = connection.parser
   while true do
-    local data, from = connection.data, connection.from
-    if not data then
-      data, from = self:_receive(), 1
-    end
-    local event, next, piece = connection.parser:execute(data, from)
+    local data = connection.data or ""
+    local event, next, piece = parser:execute(data, connection.data and connection.from)
     if not event then
       connection.broken = true
       fail(400, "bad request body: " .. next)
@@ -92,6 +89,8 @@ function Input:_next_piece()
       self.done = true
       return nil
     end
+    connection:continue()
+    connection.data, connection.from = self:_receive(), 1
   end
 end
 

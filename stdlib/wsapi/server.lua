@@ -192,13 +192,11 @@ function WSAPIServer:_take_parser()
   return table.remove(self._parsers) or llhttp.new("request", self._limits)
 end
 
-function WSAPIServer:start()
-  local ok, message, errno = WSAPIServer.super.start(self)
-  if ok then
-    self._env_base.SERVER_NAME = self.address[1] or ""
-    self._env_base.SERVER_PORT = tostring(self.address[2] or "")
-  end
-  return ok, message, errno
+-- By now the real port is known.
+function WSAPIServer:start_accepting()
+  self._env_base.SERVER_NAME = self.address[1] or ""
+  self._env_base.SERVER_PORT = tostring(self.address[2] or "")
+  WSAPIServer.super.start_accepting(self)
 end
 
 -- ---- connections ----
