@@ -160,11 +160,25 @@ local function send_file(connection, head, code, length)
   return sent
 end
 
+-- For a status that has no body: the iterator may give nothing.
+local function check_empty(answer, code)
+  local piece = checked(answer)()
+  while piece == "" do
+    piece = answer()
+  end
+  if piece then
+    error(("a response of status %d has no body"):format(code), 0)
+  end
+end
+
 -- Sends the connection's body behind the head; false if the client is gone.
 function body.send(connection, head, follows, length, code)
   if follows == "chunked" then
     return send_chunked(connection, head, code)
   elseif follows == "none" then
+    if code == 204 or code == 304 then
+      check_empty(connection.body, code)
+    end
     connection.status = code
     return send(connection.sock, head)
   elseif follows == "length" then

@@ -171,7 +171,6 @@ end
 
 -- Sends what is not done with the head: false if the client is gone.
 function Connection:_send_rest(text, follows, length, code, result)
-  self.body = result
   if type(result) ~= "string" then
     local ok = body.send(self, text, follows, length, code)
     self:close_body()
@@ -190,6 +189,9 @@ end
 local function respond(self, status, headers, result, minor, keepalive, head_only)
   if type(result) == "table" then
     result = body.joined(result)
+  end
+  if type(result) ~= "string" then
+    self.body = result
   end
   local text, follows, length, go_on, code = make_head(status, headers, result, minor, keepalive,
                                                        head_only)

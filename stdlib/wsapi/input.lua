@@ -10,7 +10,7 @@ Input.__index = Input
 Input.__name = "moonlet.wsapi.Input"
 
 -- For the body of one request; `length` is -1 in chunks. Of a request for another protocol
--- (`raw`) it is whatever comes on the connection.
+-- (`raw`) it is whatever comes on the connection, once that is granted.
 local function new(connection, length, raw)
   return setmetatable({
     length = length >= 0 and length or nil,
@@ -52,9 +52,12 @@ function Input:_count(piece)
   return piece
 end
 
--- Whatever the client sends after its request for another protocol; nil at the end.
+-- Whatever the client sends once the other protocol has begun; nil at the end, and before.
 function Input:_raw_piece()
   local connection = self._connection
+  if connection.status ~= 101 then
+    return nil
+  end
   local data, from = connection.data, connection.from
   connection.data = nil
   connection.taken = true
@@ -202,7 +205,7 @@ end
 -- Reads and forgets the rest, if it is not too much: false if the connection is of no use then.
 function Input:discard(most)
   if self._connection.broken or self.raw then
-    return false
+    return not self._connection.broken
   end
   local limit = self._received + most
   while not self.done do
