@@ -23,8 +23,8 @@ INSTALL = install
 
 BUILD_PACKAGES = gcc libc6-dev make pkg-config liblua5.4-dev lua5.4 libev-dev libreadline-dev \
   libc-ares-dev libssl-dev node-llhttp zlib1g-dev
-TEST_PACKAGES  = lua-busted lua-lpeg lua-socket lua-sec lua-redis redis-server openssl curl \
-  netcat-openbsd
+TEST_PACKAGES  = lua-busted lua-lpeg lua-socket lua-sec lua-redis lua-wsapi lua-orbit redis-server \
+  openssl curl wrk netcat-openbsd
 LINT_PACKAGES  = clang clang-format clang-tidy lua-check
 OTHER_PACKAGES = valgrind luarocks
 PACKAGES       = $(BUILD_PACKAGES) $(TEST_PACKAGES) $(LINT_PACKAGES) $(OTHER_PACKAGES)

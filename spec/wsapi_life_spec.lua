@@ -323,7 +323,7 @@ describe("moonlet.wsapi: the life of a connection:", function()
           gate:join()
         end
         return 200, nil, "ok"
-      end)
+      end, { linger_timeout = 0.02 })
       local idle <close> = http.connect(it)
       local busy <close> = http.connect(it)
       assert(idle:send(get("/")))

@@ -35,10 +35,13 @@ local scripts = {
   { name = "20-socket-pool", takes = 0.1 },
   { name = "21-semaphore", takes = 0 },
   { name = "22-locals", takes = 0 },
+  { name = "23-session-store", takes = 0.05 },
   { name = "24-subprocess", takes = 1, at = { 0, 0.2, 0.4, 0.6, 0.8 } },
   { name = "25-wait-read-write", takes = 0 },
   { name = "26-actors", takes = 0.05 },
   { name = "28-simple-server", takes = 0.05 },
+  { name = "29-wsapi-servers", takes = 0 },
+  { name = "30-long-polling", takes = 0.3 },
 }
 
 local LATENESS = 3 -- seconds by which a busy machine may be late; nothing may ever be early
