@@ -296,9 +296,11 @@ describe("moonlet.llhttp", function()
       refuses("request", "GET\r\n\r\n", "\r\n" .. request(), "\n" .. request(), " " .. request(),
               "GET  / HTTP/1.1\r\n", "GET /  HTTP/1.1\r\n", "GET\t/ HTTP/1.1\r\n",
               "GET / http/1.1\r\n", "GET /#a HTTP/1.1\r\n" .. HOST .. "\r\n",
-              "GET a HTTP/1.1\r\n", "GET / RTSP/1.0\r\n", "\22\3\1\2\0\1\0\1", "G\0T / HTTP/1.1\r\n")
+              "GET a HTTP/1.1\r\n", "GET / RTSP/1.0\r\n", "\22\3\1\2\0\1\0\1",
+              "G\0T / HTTP/1.1\r\n")
       refuses(nil, "GET /a b HTTP/1.1\r\n", "GET / HTTP/1.1 \r\n", "GET / HTTP/1.1 x\r\n",
-              "GET / HTTP/11\r\n", "GET /\r HTTP/1.1\r\n", "GET /\255 HTTP/1.1\r\n", "GET /a\tb HTTP/1.1\r\n",
+              "GET / HTTP/11\r\n", "GET /\r HTTP/1.1\r\n", "GET /\255 HTTP/1.1\r\n",
+              "GET /a\tb HTTP/1.1\r\n",
               "GET /a\0b HTTP/1.1\r\n")
       refuses("version", "GET / HTTP/2.0\r\n" .. HOST .. "\r\n",
               "GET / HTTP/0.9\r\n\r\n", "GET / HTTP/1.2\r\n")

@@ -154,7 +154,8 @@ describe("moonlet.wsapi: bodies of requests:", function()
       local smuggled = get("/smuggled")
       for _, chunks in ipairs {
         "3\r\nabc" .. smuggled, "3\r\nabcd\r\n0\r\n\r\n", "3\nabc\r\n0\r\n\r\n", "\r\n0\r\n\r\n",
-        "0\r\n" .. smuggled, "x\r\nabc\r\n0\r\n\r\n", "-1\r\na\r\n0\r\n\r\n", "0x1\r\na\r\n0\r\n\r\n",
+        "0\r\n" .. smuggled, "x\r\nabc\r\n0\r\n\r\n", "-1\r\na\r\n0\r\n\r\n",
+        "0x1\r\na\r\n0\r\n\r\n",
         "1 \r\na\r\n0\r\n\r\n", "1;\na\r\n0\r\n\r\n", "11111111111111111\r\na\r\n",
         "0\r\nContent-Length: 3\r\n\r\nabc", "0\r\nA : b\r\n\r\n", "0\r\nA: b\r\n c\r\n\r\n",
         "1;" .. ("a"):rep(8192) .. "\r\na\r\n0\r\n\r\n", ("0"):rep(9000) .. "\r\n\r\n",

@@ -213,7 +213,8 @@ describe("moonlet.wsapi: the life of a connection:", function()
       local lines = {}
       local object = setmetatable({}, { __call = function(_, line) table.insert(lines, line) end })
       for _, option in ipairs { file, object, false } do
-        local it <close> = http.serve(function() return 200 end, { log = option, error_log = option })
+        local it <close> = http.serve(function() return 200 end,
+                                      { log = option, error_log = option })
         one(it, get("/"))
         one(it, "nonsense\r\n\r\n")
       end
@@ -372,7 +373,8 @@ describe("moonlet.wsapi: the life of a connection:", function()
       local function app(env)
         return 200, nil, tostring(env["wsapi.multiprocess"]) .. env.SERVER_PORT
       end
-      local server <close> = wsapi.WSAPIServer({ "127.0.0.1", 0 }, app, { log = false, workers = 2 })
+      local server <close> =
+        wsapi.WSAPIServer({ "127.0.0.1", 0 }, app, { log = false, workers = 2 })
       assert(server:start())
       for _ = 1, 4 do
         local client <close> = socket.create_connection(server.address)

@@ -90,7 +90,7 @@ describe("moonlet.wsapi: requests:", function()
       assert.same({}, calls, text)
     end
 
-    serving("in the first line are answered 400, logged, and not shown to the application", function()
+    serving("in the first line are answered 400, logged, and shown to no application", function()
       for _, line in ipairs { "GET", "GET / a HTTP/1.1", "GET / HTTP/2.0", "GET / http/1.1",
                               "GET / HTTP/1.1.1", "", "GET / HTTP/0.9", "GET  / HTTP/1.1",
                               "\1\2\3", "GET a HTTP/1.1", "GET /#a HTTP/1.1",
@@ -199,7 +199,7 @@ describe("moonlet.wsapi: requests:", function()
       end
     end)
 
-    serving("has the headers, repeated ones joined with a comma, cookies with a semicolon", function()
+    serving("has the headers, repeated ones joined by a comma, cookies by a semicolon", function()
       local env = env_of(get("/", "A-b: 1", "Cookie: x=1", "a-B:2 ", "cookie: y=2", "Empty:",
                              "X: Gr\195\188n"))
       assert.equal("1,2", env.HTTP_A_B)
@@ -310,8 +310,10 @@ describe("moonlet.wsapi: requests:", function()
         assert.error_matches(function() wsapi.WSAPIServer(0, app) end,
                              "bad argument #2 to 'WSAPIServer' %(application expected, got")
       end
-      assert.error_matches(function() wsapi.WSAPIServer(0) end, "application expected, got no value")
-      assert.error_matches(function() wsapi.WSAPIServer("no:port:here", hello) end, "bad argument #1")
+      assert.error_matches(function() wsapi.WSAPIServer(0) end,
+                           "application expected, got no value")
+      assert.error_matches(function() wsapi.WSAPIServer("no:port:here", hello) end,
+                           "bad argument #1")
       for _, name in ipairs { "header_timeout", "idle_timeout", "body_timeout", "body_rate",
                               "max_body", "max_discard", "max_line", "max_headers",
                               "max_header_bytes", "linger_timeout" } do

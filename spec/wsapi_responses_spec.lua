@@ -28,7 +28,8 @@ describe("moonlet.wsapi: responses:", function()
     it("of one string has its length, and goes out with the head", function()
       local it <close> = answering { 200, { ["Content-Type"] = "text/html" }, "<p>Hello World</p>" }
       assert.equal("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nDate: DATE\r\n" ..
-                   "Content-Length: 18\r\n\r\n<p>Hello World</p>", dateless(http.talk(it, get("/"))))
+                   "Content-Length: 18\r\n\r\n<p>Hello World</p>",
+                   dateless(http.talk(it, get("/"))))
       local client <close> = http.connect(it)
       assert(client:send(get("/")))
       assert.matches("\r\n\r\n<p>Hello World</p>$", client:recv())
@@ -270,7 +271,8 @@ describe("moonlet.wsapi: responses:", function()
         { "OK" }, { 20 }, { 2000 }, { "2000" }, { 200.5 }, { {} }, { true }, { 100 }, { 199 },
         { "20x" }, { "200OK" }, { nil, {}, "x" },
         { 200, "x" }, { 200, { A = true } }, { 200, { A = { {} } } }, { 200, { [""] = "x" } },
-        { 200, { ["A b"] = "x" } }, { 200, { ["A:"] = "x" } }, { 200, { "x" } }, { 200, { { 1, 2 } } },
+        { 200, { ["A b"] = "x" } }, { 200, { ["A:"] = "x" } }, { 200, { "x" } },
+        { 200, { { 1, 2 } } },
         { 200, { [true] = "x" } }, { 200, { ["Transfer-Encoding"] = "chunked" } },
         { 200, { ["Content-Length"] = "x" } }, { 200, { ["Content-Length"] = -1 } },
         { 200, { ["Content-Length"] = 1, ["content-length"] = 1 }, "x" },
@@ -397,7 +399,8 @@ describe("moonlet.wsapi: responses:", function()
           closed = closed + 1
         end })
       end }, ["/fail"] = { 200, {}, make = function()
-        return setmetatable({ close = function() error("in close") end }, { __call = function() end })
+        return setmetatable({ close = function() error("in close") end },
+                            { __call = function() end })
       end } }, { error_log = function(line) table.insert(errors, line) end })
       assert.equal(200, one(it, get("/meta")).status)
       assert.equal(1, closed)
