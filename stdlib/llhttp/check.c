@@ -154,14 +154,21 @@ static bool version_is_good(const struct parser *self) {
   return llhttp->http_major == 1 && llhttp->http_minor <= 1;
 }
 
+/* No fragment; "*" for OPTIONS, of the server as a whole. */
+static bool target_is_good(const struct parser *self, const char *target, size_t length) {
+  if (*target == '*')
+    return length == 1 && self->method == 7 && memcmp(self->head, "OPTIONS", 7) == 0;
+  return !memchr(target, '#', length);
+}
+
 bool check_head(struct parser *self) {
   size_t target = self->target.end - self->target.start;
   if (!version_is_good(self)) {
     parser_fail(self, "version", "unknown version of HTTP");
     return false;
   }
-  if (self->request && memchr(self->head + self->target.start, '#', target)) {
-    parser_fail(self, "request", "a fragment in the target");
+  if (self->request && !target_is_good(self, self->head + self->target.start, target)) {
+    parser_fail(self, "request", "bad target");
     return false;
   }
   if (self->has_length && self->length > INT64_MAX) {

@@ -15,11 +15,21 @@ local parser_class = getmetatable(llhttp.new("request"))
 local execute, cgi = parser_class.execute, parser_class.cgi
 local make_head = core.head
 local now, setmetatable = moonlet.now, setmetatable
-local EMPTY = Input.EMPTY
+local EMPTY, joined = Input.EMPTY, body.joined
 
 local Connection = {}
 Connection.__index = Connection
 Connection.__name = "moonlet.wsapi.Connection"
+
+-- What is true of a connection until it is said otherwise.
+Connection.data = nil          -- what has arrived and is not parsed, from `from` on
+Connection.from = 1
+Connection.input = EMPTY       -- of the request that is being answered
+Connection.body = nil          -- of the response, to be closed
+Connection.expects = false     -- the client waits for a word before it sends the body
+Connection.broken = false      -- where the next request begins cannot be known
+Connection.taken = false       -- the application has read beyond its request
+Connection.until_close = false -- the end of the connection is that of the response's body
 
 -- The client's address is what the log and the application are told.
 local function new(server, sock, host, port)
@@ -28,21 +38,12 @@ local function new(server, sock, host, port)
     sock = sock,
     host = host,
     port = port,
-    parser = false,   -- only while there is something to parse
-    idle = false,     -- waits for a request
-    data = nil,       -- what has arrived and is not parsed, from `from` on
-    from = 1,
-    env = nil,        -- of the request that is being answered
-    input = EMPTY,
-    body = nil,       -- of the response, to be closed
-    status = nil,     -- of the response, once it begins to be sent
-    sent = 0,         -- bytes of its body
-    begun = 0,        -- when the request was there
-    expects = false,  -- the client waits for a word before it sends the body
-    broken = false,   -- where the next request begins cannot be known
-    taken = false,    -- the application has read beyond its request
-    until_close = false, -- the end of the connection is that of the response's body
-    trace = nil,      -- traceback of the error that ends it all
+    parser = false, -- only while there is something to parse
+    idle = false,   -- waits for a request
+    env = nil,      -- of the request that is being answered
+    status = nil,   -- of the response, once it begins to be sent
+    sent = 0,       -- bytes of its body
+    begun = 0,      -- when the request was there
   }, Connection)
   server._connections[self] = true
   return self
@@ -85,45 +86,51 @@ function Connection:_read_rest()
   end
 end
 
--- Waits for a request, with nothing kept but the socket.
-local function wait(self)
-  local server, parser = self.server, self.parser
+-- Waits for a request, with nothing kept but the socket; the parser is for any connection then.
+local function wait(self, server, sock)
+  local parser = self.parser
   if parser then
     self.parser = false
     server:_keep_parser(parser)
   end
   self.idle = true
-  local data = recv(self.sock)
+  local data = recv(sock)
   self.idle = false
-  self.parser = data and server:_take_parser()
-  return data
+  if data then
+    parser = server._spare or server:_take_parser()
+    server._spare = false
+    self.parser = parser
+  end
+  return data, parser
 end
 
--- Reads the head of the next request; false if there is none to be answered.
-local function read_head(self)
-  local data, from = self.data, self.from
+-- Reads the head of the next request: the parser that has it; nil if there is none to be answered.
+local function read_head(self, server, sock)
+  local data, from, parser = self.data, self.from, self.parser
   if not data then
-    data, from = wait(self), 1
+    data, parser = wait(self, server, sock)
     if not data then
-      return false
+      return nil
     end
+    from = 1
   end
-  local event, next, code = execute(self.parser, data, from)
+  local event, next, code = execute(parser, data, from)
   if event == "more" then
     data, event, next, code = self:_read_rest()
     if not data then
-      return false
+      return nil
     end
   end
-  if self.server._log then
-    self.begun = now()
-  end
   if not event then
+    self.begun = now()
     self:refuse(STATUS[code] or 400, next)
-    return false
+    return nil
+  elseif next <= #data then
+    self.data, self.from = data, next
+  elseif self.data then
+    self.data = nil
   end
-  self.data, self.from = next <= #data and data or nil, next
-  return true
+  return parser
 end
 
 -- ---- answers ----
@@ -138,30 +145,22 @@ function Connection:continue()
   end
 end
 
--- What is wrong with a request that the parser let pass: a status and the reason.
-local function fault(self, env, method, length)
+-- env.input of a request that may have one; nil if the request is refused.
+function Connection:_begin_body(env, method, minor, upgrade, length)
   if length ~= 0 and method == "HEAD" then
-    return 400, "a body in a HEAD request"
+    return self:refuse(400, "a body in a HEAD request")
   elseif length > self.server.max_body then
-    return 413, "too large a body"
-  elseif env.PATH_INFO == "*" and method ~= "OPTIONS" then
-    return 400, "bad target"
+    return self:refuse(413, "too large a body")
   end
-end
-
-function Connection:_set_input(env, length, minor, upgrade)
   local expect = env.HTTP_EXPECT
-  self.input = Input.new(self, length, upgrade)
   self.expects = expect ~= nil and minor == 1 and expect:lower() == "100-continue"
+  self.input = Input.new(self, length, upgrade)
   return self.input
 end
 
--- Whether the next request can be found behind this one.
-local function end_request(self)
+-- Whether the next request can be found behind this one's body.
+function Connection:_end_body()
   local input = self.input
-  if input == EMPTY then
-    return true
-  end
   local good = not self.taken and input:discard(self.server.max_discard)
   input:detach()
   self.input = EMPTY
@@ -171,6 +170,7 @@ end
 
 -- Sends what is not done with the head: false if the client is gone.
 function Connection:_send_rest(text, follows, length, code, result)
+  self.sent = 0
   if type(result) ~= "string" then
     local ok = body.send(self, text, follows, length, code)
     self:close_body()
@@ -186,59 +186,62 @@ function Connection:_send_rest(text, follows, length, code, result)
 end
 
 -- Sends the response; false if the connection is of no use after it.
-local function respond(self, status, headers, result, minor, keepalive, head_only)
-  if type(result) == "table" then
-    result = body.joined(result)
-  end
-  if type(result) ~= "string" then
-    self.body = result
+local function respond(self, sock, status, headers, result, minor, keepalive, head_only)
+  local kind = type(result)
+  if kind ~= "string" then
+    result = kind == "table" and joined(result) or result
+    self.body = type(result) ~= "string" and result or nil
   end
   local text, follows, length, go_on, code = make_head(status, headers, result, minor, keepalive,
                                                        head_only)
   if follows ~= "done" then
     return self:_send_rest(text, follows, length, code, result) and go_on
   end
-  self.status = code
-  local ok = send(self.sock, text)
-  self.sent = ok and length or 0
-  return ok and go_on
-end
-
--- Has a request answered; false if it was the last one.
-local function answer(self)
-  local server, input = self.server, EMPTY
-  local env, method, minor, keepalive, upgrade, length = cgi(self.parser)
-  local status, problem = fault(self, env, method, length)
-  if status then
-    self:refuse(status, problem)
+  self.status, self.sent = code, length
+  if not send(sock, text) then
+    self.sent = 0
     return false
   end
-  if length ~= 0 or upgrade then
-    input = self:_set_input(env, length, minor, upgrade)
-  end
-  env.REMOTE_ADDR, env.REMOTE_PORT, env.input = self.host, self.port, input
-  self.env = setmetatable(env, server._env_meta)
-  if upgrade and server:_upgrade(env, self) then
-    return false
-  end
-  local headers, result
-  status, headers, result = server._app(env)
-  if status == nil and self.taken then
-    return false
-  end
-  keepalive = keepalive and not server.stopping and
-              (input == EMPTY or not input:exceeds(server.max_discard))
-  keepalive = respond(self, status, headers, result, minor, keepalive, method == "HEAD")
-  if server._log then
-    self:log_request()
-  end
-  self.env, self.status, self.sent = nil, nil, 0
-  return end_request(self) and keepalive
+  return go_on
 end
 
 -- Serves requests until there are no more.
 function Connection:serve()
-  while read_head(self) and answer(self) do
+  local server, sock = self.server, self.sock
+  local app, env_meta, logs = server._app, server._env_meta, server._log
+  while true do
+    local parser = read_head(self, server, sock)
+    if not parser then
+      return
+    end
+    self.begun = logs and now()
+    local env, method, minor, keepalive, upgrade, length = cgi(parser)
+    local input = EMPTY
+    if length ~= 0 or upgrade then
+      input = self:_begin_body(env, method, minor, upgrade, length)
+      if not input then
+        return
+      end
+    end
+    env.REMOTE_ADDR, env.REMOTE_PORT, env.input = self.host, self.port, input
+    self.env = setmetatable(env, env_meta)
+    if upgrade and server:_upgrade(env, self) then
+      return self:log_request()
+    end
+    local status, headers, result = app(env)
+    if self.taken and status == nil then
+      return self:log_request()
+    end
+    keepalive = keepalive and not server.stopping and
+                (input == EMPTY or not input:exceeds(server.max_discard))
+    keepalive = respond(self, sock, status, headers, result, minor, keepalive, method == "HEAD")
+    if logs then
+      self:log_request()
+    end
+    self.env, self.status = nil, nil
+    if input ~= EMPTY and not self:_end_body() or not keepalive then
+      return
+    end
   end
 end
 
@@ -291,10 +294,10 @@ function Connection:_linger()
 end
 
 -- The application has failed, or the client's request has while the application read it.
-function Connection:fail(err)
+function Connection:fail(err, trace)
   local status = failure.status_of(err)
   if not status then
-    self.server:_report_failure(self, err)
+    self.server:_report_failure(self, trace)
   end
   if not self.env then
     return
@@ -303,8 +306,12 @@ function Connection:fail(err)
     self.sock:setoption("linger", { on = true, timeout = 0 })
   elseif not self.status then
     self.broken = true
-    respond(self, status or 500, not status and { ["Content-Type"] = "text/plain" } or nil,
-            not status and "Internal Server Error" or nil, 1, false, false)
+    if status then
+      respond(self, self.sock, status, nil, nil, 1, false, false)
+    else
+      respond(self, self.sock, 500, { ["Content-Type"] = "text/plain" }, "Internal Server Error",
+              1, false, false)
+    end
   end
   self:log_request()
 end

@@ -206,23 +206,21 @@ local function is_exit(err)
 end
 
 -- An error's traceback is known only where it is raised.
-local function handler_of(connection)
-  return function(err)
-    connection.trace = debug.traceback(tostring(err), 2)
-    return err
-  end
+local function traced(err)
+  return { err = err, trace = debug.traceback(tostring(err), 2) }
 end
 
 function WSAPIServer:handle(sock, address)
   local host, port = address[1] or "", address[2] and tostring(address[2]) or ""
   local connection <close> = Connection.new(self, sock, host, port)
   sock:settimeout(self.idle_timeout)
-  local ok, err = xpcall(connection.serve, handler_of(connection), connection)
+  local ok, failure = xpcall(connection.serve, traced, connection)
   if not ok then
-    if is_exit(err) then
-      error(err, 0)
+    failure = type(failure) == "table" and failure or traced(failure) -- out of memory: untraced
+    if is_exit(failure.err) then
+      error(failure.err, 0)
     end
-    connection:fail(err)
+    connection:fail(failure.err, failure.trace)
   end
   connection:finish()
 end
@@ -252,13 +250,10 @@ function WSAPIServer:_report(text)
 end
 
 -- Of the request only what identifies it: the rest may be secret.
-function WSAPIServer:_report_failure(connection, err)
+function WSAPIServer:_report_failure(connection, trace)
   local env = connection.env
-  if self._error_log then
-    self._error_log(("%s\n%s:%s, Host: %s"):format(connection.trace or tostring(err),
-                                                   connection.host, connection.port,
-                                                   log.quoted(env and env.HTTP_HOST or "-")))
-  end
+  self:_report(("%s\n%s:%s, Host: %s"):format(trace, connection.host, connection.port,
+                                              log.quoted(env and env.HTTP_HOST or "-")))
 end
 
 return WSAPIServer
