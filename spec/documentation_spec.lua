@@ -56,6 +56,12 @@ local SAMPLES = {
       return nursery
     end)
   end,
+  ["moonlet.wsapi.Input"] = function()
+    return require("moonlet.wsapi.input").EMPTY
+  end,
+  ["moonlet.wsapi.WSAPIServer"] = function()
+    return require("moonlet.wsapi").WSAPIServer(0, print)
+  end,
   ["moonlet.pool.Pool"] = function()
     return require("moonlet.pool").Pool(1)
   end,

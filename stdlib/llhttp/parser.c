@@ -139,8 +139,16 @@ void parser_init(struct parser *self, bool request, const struct limits *limits)
   self->llhttp.data = self;
 }
 
+/* A head longer than usual does not leave its memory to the next. */
+#define KEPT_HEAD 8192
+
 /* Forgets the message. */
 static void clear(struct parser *self) {
+  if (self->head_capacity > KEPT_HEAD) {
+    free(self->head);
+    self->head = NULL;
+    self->head_capacity = 0;
+  }
   llhttp_reset(&self->llhttp);
   self->at = 0;
   self->keepalive = self->upgrade = self->chunked = self->has_length = self->until_close = false;

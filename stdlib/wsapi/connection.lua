@@ -68,7 +68,8 @@ end
 -- Waits for the rest of a head, which has to come in time; nil if it does not.
 function Connection:_read_rest()
   local sock, server, parser = self.sock, self.server, self.parser
-  local due = now() + server.header_timeout
+  self.begun = now()
+  local due = self.begun + server.header_timeout
   while true do
     sock:settimeout(math.max(due - now(), 0))
     local data, problem = sock:recv()
@@ -161,8 +162,8 @@ end
 -- Whether the next request can be found behind this one's body.
 function Connection:_end_body()
   local input = self.input
-  local good = not self.taken and input:discard(self.server.max_discard)
-  input:detach()
+  local good = not self.taken and input:_discard(self.server.max_discard)
+  input:_detach()
   self.input = EMPTY
   self.broken = not good
   return good
@@ -233,7 +234,7 @@ function Connection:serve()
       return self:log_request()
     end
     keepalive = keepalive and not server.stopping and
-                (input == EMPTY or not input:exceeds(server.max_discard))
+                (input == EMPTY or not input:_exceeds(server.max_discard))
     keepalive = respond(self, sock, status, headers, result, minor, keepalive, method == "HEAD")
     if logs then
       self:log_request()
@@ -321,7 +322,7 @@ function Connection:_release()
   self.server._connections[self] = nil
   self:close_body()
   if self.input ~= EMPTY then
-    self.input:detach()
+    self.input:_detach()
     self.input = EMPTY
   end
   local parser = self.parser

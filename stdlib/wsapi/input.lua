@@ -5,6 +5,10 @@ local moonlet = require "moonlet"
 
 local fail, now = failure.fail, moonlet.now
 
+--- env.input: the body of a request, which comes as it is read. What is not read is thrown away
+-- when the response is sent.
+---@class moonlet.wsapi.Input
+---@field length integer|nil bytes, if the client has said how many
 local Input = {}
 Input.__index = Input
 Input.__name = "moonlet.wsapi.Input"
@@ -14,8 +18,8 @@ Input.__name = "moonlet.wsapi.Input"
 local function new(connection, length, raw)
   return setmetatable({
     length = length >= 0 and length or nil,
-    done = length == 0 and not raw,
-    raw = raw and length == 0,
+    _done = length == 0 and not raw,
+    _raw = raw and length == 0,
     _connection = connection,
     _received = 0,
     _waited = 0,
@@ -72,9 +76,9 @@ function Input:_next_piece()
   local connection = self._connection
   if not connection and self.length ~= 0 then
     error("the request is over", 0)
-  elseif self.done then
+  elseif self._done then
     return nil
-  elseif self.raw then
+  elseif self._raw then
     return self:_raw_piece()
   end
   local parser = connection.parser
@@ -89,7 +93,7 @@ function Input:_next_piece()
     if event == "body" then
       return self:_count(piece)
     elseif event == "end" then
-      self.done = true
+      self._done = true
       return nil
     end
     connection:continue()
@@ -196,19 +200,19 @@ end
 --- The fields that came behind a body in chunks, once it was read to its end.
 ---@return table|nil # as Parser:trailers() of moonlet.llhttp gives them
 function Input:trailers()
-  return self._trailers or self.done and self._connection and self._connection.parser:trailers()
+  return self._trailers or self._done and self._connection and self._connection.parser:trailers()
          or nil
 end
 
 -- ---- the end ----
 
 -- Reads and forgets the rest, if it is not too much: false if the connection is of no use then.
-function Input:discard(most)
-  if self._connection.broken or self.raw then
+function Input:_discard(most)
+  if self._connection.broken or self._raw then
     return not self._connection.broken
   end
   local limit = self._received + most
-  while not self.done do
+  while not self._done do
     if not self:_next_piece() then
       break
     elseif self._received > limit then
@@ -219,14 +223,17 @@ function Input:discard(most)
 end
 
 -- Whether the rest is longer than that, as far as one can know.
-function Input:exceeds(most)
-  return not self.done and (self.length or 0) - self._received > most
+function Input:_exceeds(most)
+  return not self._done and (self.length or 0) - self._received > most
 end
 
 -- The request is over: the connection is another one's.
-function Input:detach()
-  self._trailers = self.done and not self.length and self._connection.parser:trailers() or nil
+function Input:_detach()
+  self._trailers = self._done and not self.length and self._connection.parser:trailers() or nil
   self._connection = nil
 end
 
-return { new = new, EMPTY = setmetatable({ length = 0, done = true, _piece = "", _at = 1 }, Input) }
+-- That of every request without a body.
+local EMPTY = setmetatable({ length = 0, _done = true, _piece = "", _at = 1 }, Input)
+
+return { new = new, EMPTY = EMPTY }

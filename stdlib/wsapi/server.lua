@@ -174,21 +174,19 @@ function WSAPIServer:new(where, app, opts)
   self:_make_env(opts)
 end
 
--- Parsers are kept for the next connection that has something to parse; one is at hand.
+-- So many parsers are kept for the next connections that have something to parse.
+local MAX_PARSERS = 100
+
+-- One is at hand.
 function WSAPIServer:_keep_parser(parser)
-  if self._spare then
-    table.insert(self._parsers, parser)
-  else
+  if not self._spare then
     self._spare = parser
+  elseif #self._parsers < MAX_PARSERS then
+    table.insert(self._parsers, parser)
   end
 end
 
 function WSAPIServer:_take_parser()
-  local parser = self._spare
-  if parser then
-    self._spare = false
-    return parser
-  end
   return table.remove(self._parsers) or llhttp.new("request", self._limits)
 end
 

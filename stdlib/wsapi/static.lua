@@ -187,9 +187,10 @@ local function answer(root, opts, env)
   return plain(404)
 end
 
---- An application that serves the files of a folder, for GET and HEAD: with ranges, conditional
--- requests and If-Range. Large files go from the kernel's cache to the socket directly. Nothing
--- outside of the folder can be asked for, unless a symbolic link in it leads there. Options:
+--- wsapi.static(root [, opts]): an application that serves the files of a folder.
+-- It answers GET and HEAD, knows ranges, conditional requests and If-Range. Large files go from the
+-- kernel's cache to the socket directly. Nothing outside of the folder can be asked for, unless a
+-- symbolic link in it leads there. Options:
 --
 --     index          the file that stands for a folder ("index.html")
 --     hidden         whether names that begin with a dot are served too (false)
@@ -199,7 +200,7 @@ end
 --     wsapi.WSAPIServer(8000, wsapi.static("public")):serve_forever()
 ---@param root string the folder
 ---@param opts? table
----@return function
+---@return function # the application
 local function static(root, opts)
   if type(root) ~= "string" then
     error(("bad argument #1 to 'static' (string expected, got %s)"):format(type(root)), 2)
