@@ -189,7 +189,8 @@ static bool keep(struct parser *self, const char *data, size_t size) {
     self->head = head;
     self->head_capacity = capacity;
   }
-  memcpy(self->head + self->head_length, data, size);
+  if (size)
+    memcpy(self->head + self->head_length, data, size);
   self->head_length = length;
   return true;
 }

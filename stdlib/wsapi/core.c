@@ -213,7 +213,7 @@ static void add_fields(struct head *head, const char *name, size_t length) {
 /* On top: { name, value }, which is popped. */
 static void add_pair(struct head *head) {
   lua_State *L = head->L;
-  size_t length;
+  size_t length = 0;
   if (!lua_istable(L, -1))
     luaL_error(L, "a response's headers must be by name, or a list of names and values");
   lua_geti(L, -1, 1);
