@@ -49,5 +49,6 @@
 
 return {
   WSAPIServer = require "moonlet.wsapi.server",
+  gzip = require "moonlet.wsapi.gzip",
   static = require "moonlet.wsapi.static",
 }

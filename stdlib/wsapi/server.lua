@@ -2,6 +2,7 @@
 
 local Connection = require "moonlet.wsapi.connection"
 local StreamServer = require("moonlet.server").StreamServer
+local application = require "moonlet.wsapi.application"
 local llhttp = require "moonlet.llhttp"
 local log = require "moonlet.wsapi.log"
 local moonlet = require "moonlet"
@@ -37,24 +38,6 @@ WSAPIServer.upgrades = {
     return ok and websocket.upgrade(env, connection)
   end,
 }
-
--- ---- the application ----
-
-local function is_callable(value)
-  local meta = getmetatable(value)
-  return type(value) == "function" or type(meta) == "table" and meta.__call ~= nil
-end
-
--- The function that an application is; nil if it is none.
-local function normalized(app)
-  if type(app) == "string" then
-    app = require(app)
-  end
-  if type(app) == "table" and is_callable(app.run) then
-    return app.run
-  end
-  return is_callable(app) and app or nil
-end
 
 -- ---- the environment ----
 
@@ -151,7 +134,7 @@ local COUNTS = { "max_body", "max_discard" }
 function WSAPIServer:new(where, app, opts)
   opts = opts or {}
   WSAPIServer.super.new(self, where, nil, opts)
-  self._app = normalized(app)
+  self._app = application(app)
   if not self._app then
     self:_bad_argument(2, "application expected, got " .. (app == nil and "no value" or type(app)))
   end
