@@ -154,8 +154,10 @@ static bool version_is_good(const struct parser *self) {
   return llhttp->http_major == 1 && llhttp->http_minor <= 1;
 }
 
-/* No fragment; "*" for OPTIONS, of the server as a whole. */
+/* A host and a port for CONNECT; "*" for OPTIONS, of the server as a whole; no fragment. */
 static bool target_is_good(const struct parser *self, const char *target, size_t length) {
+  if (self->llhttp.method == HTTP_CONNECT)
+    return consists_of(target, length, IN_HOST);
   if (*target == '*')
     return length == 1 && self->method == 7 && memcmp(self->head, "OPTIONS", 7) == 0;
   return !memchr(target, '#', length);
