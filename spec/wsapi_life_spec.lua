@@ -46,6 +46,17 @@ describe("moonlet.wsapi: the life of a connection:", function()
       assert.equal(1, #errors)
     end)
 
+    it("is answered without a body where HEAD was asked for, and in HTTP/1.0 too", function()
+      local it <close> = logging(function()
+        return 200, {}, function() error("early") end
+      end)
+      local answer = one(it, "GET / HTTP/1.0\r\n\r\n")
+      assert.same({ 500, "Internal Server Error" }, { answer.status, answer.body })
+      local other <close> = logging(error)
+      local text = http.talk(other, http.text("HEAD / HTTP/1.1"))
+      assert.matches("^HTTP/1.1 500.*\r\n\r\n$", text)
+    end)
+
     it("after output began is cut off without a final chunk", function()
       local it <close> = logging(function()
         return 200, {}, coroutine.wrap(function()

@@ -353,6 +353,16 @@ describe("moonlet.wsapi: responses:", function()
       end
     end)
 
+    it("is closed once when the request's body is wrong", function()
+      local it <close> = answering { 200, {}, make = function(env)
+        local body = closing()
+        getmetatable(body).__call = function() return env.input:read() end
+        return body
+      end }
+      assert.equal(400, one(it, http.chunked("/", "nonsense")).status)
+      assert.equal(1, closed)
+    end)
+
     it("is closed once when the headers are refused", function()
       local it <close> = answering { 200, { A = "\n" }, make = function() return closing("a") end }
       assert.equal(500, one(it, get("/")).status)

@@ -303,16 +303,13 @@ function Connection:fail(err, trace)
   if not self.env then
     return
   end
-  if self.until_close then -- so that the client sees an error, and not the end of the body
-    self.sock:setoption("linger", { on = true, timeout = 0 })
-  elseif not self.status then
+  if not self.status then
     self.broken = true
-    if status then
-      respond(self, self.sock, status, nil, nil, 1, false, false)
-    else
-      respond(self, self.sock, 500, { ["Content-Type"] = "text/plain" }, "Internal Server Error",
-              1, false, false)
-    end
+    local headers = not status and { ["Content-Type"] = "text/plain" } or nil
+    respond(self, self.sock, status or 500, headers, status and "" or "Internal Server Error", 1,
+            false, self.env.REQUEST_METHOD == "HEAD")
+  elseif self.until_close then -- so that the client sees an error, and not the end of the body
+    self.sock:setoption("linger", { on = true, timeout = 0 })
   end
   self:log_request()
 end
