@@ -189,8 +189,7 @@ static bool keep(struct parser *self, const char *data, size_t size) {
     self->head = head;
     self->head_capacity = capacity;
   }
-  if (size)
-    memcpy(self->head + self->head_length, data, size);
+  memcpy(self->head + self->head_length, data, size);
   self->head_length = length;
   return true;
 }
