@@ -11,8 +11,8 @@ local client = {}
 
 local DEFAULT_PORTS = { ws = 80, wss = 443 }
 
---- A URL's parts: { secure =, host =, port =, authority = (for Host), target = }; nil and what
---- is wrong with it.
+-- A URL's parts: { secure =, host =, port =, authority = (for Host), target = }; nil and what
+-- is wrong with it.
 function client.parse_url(url)
   local scheme, authority, target = url:match("^(%a+)://([^/?#]*)([^#]*)$")
   scheme = scheme and scheme:lower()
@@ -63,7 +63,7 @@ local function add_headers(lines, headers)
   return true, has_host
 end
 
---- The request and its key; nil and what is wrong with the options.
+-- The request and its key; nil and what is wrong with the options.
 function client.request(where, opts)
   local key = core.key()
   local lines = {
@@ -102,8 +102,8 @@ end
 
 -- ---- the answer ----
 
---- Reads the head of the answer from a stream: a parser, and the bytes behind the head; nil
---- and why not.
+-- Reads the head of the answer from a stream: a parser, and the bytes behind the head; nil
+-- and why not.
 function client.read_answer(stream)
   local parser = llhttp.new("response")
   while true do
@@ -116,7 +116,7 @@ function client.read_answer(stream)
       local event, next, word = parser:execute(bytes, at)
       if not event then
         return nil, ("no HTTP: %s"):format(next or word)
-      elseif event == "headers" and parser:status() >= 200 or parser:status() == 101 then
+      elseif event == "headers" and (parser:status() >= 200 or parser:status() == 101) then
         return parser, bytes:sub(next)
       end
       at = next
@@ -136,8 +136,8 @@ local function check_protocol(answer, offered)
   return nil, ("the server chose a protocol that was not offered: %s"):format(answer)
 end
 
---- What an answer means: options of the codec for compression, or false; nil, what is wrong
---- with it, and its status.
+-- What an answer means: options of the codec for compression, or false; nil, what is wrong
+-- with it, and its status.
 function client.check(parser, key, opts)
   local status, headers = parser:status(), parser:headers()
   local function refuse(message)

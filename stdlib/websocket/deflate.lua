@@ -64,8 +64,8 @@ local function accept_offer(params, compress)
   return codec_options(compress, own, peer), table.concat(answer, "; ")
 end
 
---- A server's choice among a client's offers: options of the codec and the answer; nothing if
---- none will do.
+-- A server's choice among a client's offers: options of the codec and the answer; nothing if
+-- none will do.
 function deflate.choose(offers, compress)
   for _, extension in ipairs(offers) do
     local params = extension.name == NAME and read(extension, "client_max_window_bits")
@@ -76,7 +76,7 @@ function deflate.choose(offers, compress)
   return nil
 end
 
---- A client's offer.
+-- A client's offer.
 function deflate.offer(compress)
   local offer = { NAME }
   if not compress.context_takeover then
@@ -91,8 +91,8 @@ function deflate.offer(compress)
   return table.concat(offer, "; ")
 end
 
---- What a client makes of a server's answer: options of the codec, or nothing if there is no
---- compression; nil and what is wrong with it.
+-- What a client makes of a server's answer: options of the codec, or nothing if there is no
+-- compression; nil and what is wrong with it.
 function deflate.check(value, compress)
   local list = fields.extensions(value)
   if not list then

@@ -4,7 +4,7 @@ local fields = {}
 
 local TOKEN = "[%w!#$%%&'*+%-.^_`|~]+"
 
---- The elements of a list, without empty ones.
+-- The elements of a list, without empty ones.
 function fields.elements(value)
   local list = {}
   for element in (value or ""):gmatch("[^,]+") do
@@ -16,7 +16,7 @@ function fields.elements(value)
   return list
 end
 
---- Whether a token is in a list, whatever its case.
+-- Whether a token is in a list, whatever its case.
 function fields.has(value, token)
   for _, element in ipairs(fields.elements(value)) do
     if element:lower() == token then
@@ -30,7 +30,7 @@ function fields.is_token(text)
   return text:find("^" .. TOKEN .. "$") ~= nil
 end
 
---- Whether a value may stand in a header field.
+-- Whether a value may stand in a header field.
 function fields.is_value(text)
   return not text:find("[%z\r\n]")
 end
@@ -56,8 +56,8 @@ local function parse_parameter(text, at)
   return last + 1, name, true
 end
 
---- A list of extensions with their parameters: { { name =, { name, value or true }, ... }, ... };
---- nothing if it is malformed.
+-- A list of extensions with their parameters: { { name =, { name, value or true }, ... }, ... };
+-- nothing if it is malformed.
 function fields.extensions(text)
   local list, at = {}, 1
   text = text or ""

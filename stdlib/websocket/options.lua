@@ -91,8 +91,8 @@ local function compression(value)
   return all
 end
 
---- A copy of the options with the defaults; `first` is overridden by `second`. nil and what is
---- wrong with them.
+-- A copy of the options with the defaults; `first` is overridden by `second`. nil and what is
+-- wrong with them.
 function options.read(client, first, second)
   local all = {}
   local own = client and CLIENT or SERVER

@@ -111,8 +111,8 @@ local function add_headers(lines, headers)
   end
 end
 
---- Whether a request asks for a WebSocket, and how: { key =, protocols =, extensions = }; nil,
---- message, status and header fields of the response that refuses it.
+-- Whether a request asks for a WebSocket, and how: { key =, protocols =, extensions = }; nil,
+-- message, status and header fields of the response that refuses it.
 function server.check(request)
   local ok, message, status, headers = check_request(request)
   if not ok then
@@ -135,7 +135,7 @@ function server.check(request)
   }
 end
 
---- Whether a page of its origin may open it; nil, message, status, header fields.
+-- Whether a page of its origin may open it; nil, message, status, header fields.
 function server.check_origin(asked, opts)
   if is_welcome(asked.origin, opts.origin, asked.host) then
     return true
@@ -143,8 +143,8 @@ function server.check_origin(asked, opts)
   return refuse("origin not allowed", 403)
 end
 
---- The response that opens the connection, what was chosen of the protocols, and the codec's
---- options for compression.
+-- The response that opens the connection, what was chosen of the protocols, and the codec's
+-- options for compression.
 function server.answer(asked, opts)
   local protocol = choose_protocol(asked.protocols, opts.protocols)
   local compression, answer
