@@ -571,8 +571,8 @@ describe("websocket.connect", function()
 
   it("refuses options that make no sense", function()
     for _, opts in ipairs { { headers = { X = "a\nb" } }, { headers = { Upgrade = "x" } },
-                            { headers = { ["Sec-WebSocket-Key"] = "x" } }, { protocols = { "a b" } },
-                            { protocols = { 1 } }, { origin = "a\r\n" }, { origin = {} },
+                            { headers = { ["Sec-WebSocket-Key"] = "x" } },
+                            { protocols = { "a b" } }, { protocols = { 1 } }, { origin = "a\r\n" }, { origin = {} },
                             { protocols = "a" }, { unknown = 1 } } do
       opts.stream = a
       local err = support.error_of(websocket.connect, "ws://h/", opts)

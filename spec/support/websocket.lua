@@ -122,14 +122,16 @@ end
 
 --- Reads a request from a stream and answers it: a WebSocket; or refuses it.
 function support.serve_one(stream, opts)
-  local parser, bytes, event, next = llhttp.new("request"), nil, nil, nil
-  repeat
+  local parser = llhttp.new("request")
+  local bytes = stream:recv()
+  local event, next = parser:execute(bytes or "")
+  while event == "more" and bytes do
     bytes = stream:recv()
-    if not bytes then
-      return nil
-    end
-    event, next = parser:execute(bytes)
-  until event ~= "more"
+    event, next = parser:execute(bytes or "")
+  end
+  if event ~= "headers" then
+    return nil
+  end
   local headers = parser:headers()
   local ws, message, status, fields = websocket.accept({
     method = parser:method(), version = parser:version(), stream = stream,
