@@ -149,23 +149,30 @@ function WebSocket:_begin_writing(size)
   return self._writing
 end
 
--- By the holder of the lock: whole frames, and what others have left for it to say.
-function WebSocket:_write(bytes)
+-- By the holder of the lock: sends all of it, or breaks the connection.
+function WebSocket:_send(bytes)
   local stream, limit = self._stream, self._opts.send_timeout
+  local ok, why
+  if limit then
+    ok, why = with_timeout(limit, stream.send, stream, bytes)
+  else
+    ok, why = stream:send(bytes)
+  end
+  if not ok then
+    self:_lose(why == "timeout" and "the peer does not read" or why)
+  end
+  return ok
+end
+
+-- The same for whole frames, and before and behind them what others have left to be said.
+function WebSocket:_write(bytes)
   repeat
     if self._pong or self._ping then
       bytes = (self._pong or "") .. (self._ping or "") .. bytes
       self._pong, self._ping = nil, nil
     end
-    local ok, why
-    if limit then
-      ok, why = with_timeout(limit, stream.send, stream, bytes)
-    else
-      ok, why = stream:send(bytes)
-    end
-    if not ok then
-      self:_lose(why == "timeout" and "the peer does not read" or why)
-      return nil
+    if bytes ~= "" and not self:_send(bytes) then
+      return false
     end
     bytes = ""
   until not (self._pong or self._ping)
@@ -186,6 +193,9 @@ function WebSocket:_write_message(kind, data)
   return self:_over()
 end
 
+-- What streams say that would have to wait and must not.
+local WAITS = { timeout = true, wantread = true, wantwrite = true }
+
 -- Sends a frame as far as that is possible without waiting; the lock is held. What is left of it;
 -- "" if nothing is.
 function WebSocket:_try(frame)
@@ -193,7 +203,7 @@ function WebSocket:_try(frame)
   stream:settimeout(0)
   local ok, why, sent = stream:send(frame)
   stream:settimeout(nil)
-  if not ok and why ~= "timeout" then
+  if not ok and not WAITS[why] then
     self:_lose(why)
     return ""
   end
@@ -215,7 +225,9 @@ function WebSocket:_say(kind, data)
   end
   moonlet.spawn(function()
     local _ <close> = self._writing
-    self:_write(rest)
+    if self:_send(rest) then
+      self:_write("")
+    end
   end)
 end
 
@@ -271,7 +283,7 @@ function WebSocket:_fill(deadline)
   if bytes then
     self._heard, self._pinged = now(), nil
     self._codec:feed(bytes)
-  elseif why ~= "timeout" then
+  elseif not WAITS[why] then
     self:_lose(why)
   elseif patience and patience <= now() then
     self:_probe()
@@ -288,7 +300,9 @@ function WebSocket:_step(deadline)
   if kind == "text" or kind == "binary" then
     return data, kind
   elseif kind == "ping" then
-    self:_say("pong", data)
+    if self.state == "open" then
+      self:_say("pong", data)
+    end
   elseif kind == "close" then
     self:_part(data, reason, data ~= NO_CODE and data or nil, "", false)
   elseif kind == "error" then
