@@ -570,10 +570,13 @@ describe("websocket.connect", function()
   end)
 
   it("refuses options that make no sense", function()
-    for _, opts in ipairs { { headers = { X = "a\nb" } }, { headers = { Upgrade = "x" } },
-                            { headers = { ["Sec-WebSocket-Key"] = "x" } },
-                            { protocols = { "a b" } }, { protocols = { 1 } }, { origin = "a\r\n" }, { origin = {} },
-                            { protocols = "a" }, { unknown = 1 } } do
+    local wrong = {
+      { headers = { X = "a\nb" } }, { headers = { Upgrade = "x" } },
+      { headers = { ["Sec-WebSocket-Key"] = "x" } }, { protocols = { "a b" } },
+      { protocols = { 1 } }, { protocols = "a" }, { origin = "a\r\n" }, { origin = {} },
+      { unknown = 1 },
+    }
+    for _, opts in ipairs(wrong) do
       opts.stream = a
       local err = support.error_of(websocket.connect, "ws://h/", opts)
       assert.truthy(err:find("bad argument #2 to 'connect'", 1, true), err)
