@@ -98,18 +98,13 @@ describe("websocket.accept", function()
     assert.equal("early", ws:receive())
   end)
 
-  it("sends the answer by the request's own function, if it has one", function()
-    local sent
-    assert(accept(nil, nil, { write = function(response)
-      sent = response
-      return true
-    end }))
-    assert.truthy(sent:find("^HTTP/1.1 101"))
-    local ws, message = accept(nil, nil, { write = function()
-      return nil, "closed"
+  it("takes the stream when it is needed", function()
+    local request = ends.request(nil, nil, { take = function()
+      return a, frames.make("text", "early", { mask = "abcd" })
     end })
-    assert.is_nil(ws)
-    assert.equal("closed", message)
+    local ws = assert(websocket.accept(request))
+    assert.truthy(head():find("^HTTP/1.1 101"))
+    assert.equal("early", ws:receive())
   end)
 
   it("says so when the client is gone", function()

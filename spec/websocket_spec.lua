@@ -594,7 +594,7 @@ for _, side in ipairs { "server", "client" } do
         assert.equal("closed", ws.state)
       end)
 
-      it("is closed at once, with 1011, by an error or a kill", function()
+      it("is closed at once by an error, with 1011, or a kill, with 1001", function()
         pcall(function()
           local _ <close> = ws
           error("oops")
@@ -609,7 +609,7 @@ for _, side in ipairs { "server", "client" } do
         support.turns()
         moonlet.kill(g)
         g:join()
-        assert.same({ "8:\x03\xF3" }, read_all())
+        assert.same({ "8:\x03\xE9" }, read_all())
       end)
     end)
 

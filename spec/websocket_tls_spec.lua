@@ -87,7 +87,7 @@ describe("wss://", function()
     server:join()
     local data, word, code = ws:receive()
     assert.same({ nil, "closed" }, { data, word })
-    assert.truthy(code == 1011 or code == 1006, code)
+    assert.truthy(code == 1001 or code == 1006, code)
   end)
 
   it("bounds the time of the handshake of TLS", function()

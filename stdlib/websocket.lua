@@ -53,19 +53,16 @@ local function make_upgrade(name, request, opts)
     return nil, message, status, headers
   end
   local self = WebSocket(request.stream, "server", opts)
-  self._asked, self._leftover = asked, request.leftover
-  self._write_response = request.write and function(_, response)
-    return request.write(response)
-  end or request.stream.send
+  self._asked, self._leftover, self._take = asked, request.leftover, request.take
   return self
 end
 
 --- Of a request for a WebSocket makes one whose state is "connecting": it answers the request
 -- when it is used, or by ws:accept([opts]). Until then the request may be answered otherwise.
 ---@param request table  `method`, `version` ("1.1"), `header`: a function that returns the
---   value of a field (of several ones, joined by commas) by its name in lower case, `stream`;
---   perhaps `leftover`: what came behind the request, and `write`: a function that sends the
---   response
+--   value of a field (of several ones, joined by commas) by its name in lower case; `stream`, and
+--   perhaps `leftover`, what came behind the request; or `take`, a function that returns both when
+--   the request is answered
 ---@param opts? table  as for accept
 ---@return moonlet.websocket.WebSocket|nil
 ---@return string # why not

@@ -15,7 +15,7 @@ local server = require "moonlet.websocket.server"
 local now, with_timeout = moonlet.now, moonlet.with_timeout
 
 -- Codes of closing; the last two are in no frame.
-local NORMAL, INTERNAL, NO_CODE, ABNORMAL = 1000, 1011, 1005, 1006
+local NORMAL, GOING_AWAY, INTERNAL, NO_CODE, ABNORMAL = 1000, 1001, 1011, 1005, 1006
 
 local MAX_CONTROL, MAX_REASON = 125, 123
 
@@ -42,7 +42,7 @@ local function check_timeout(timeout, number, name)
 end
 
 --- One end of a WebSocket. As a `<close>` variable it is closed at the end of the block; if an
---- error ends the block, at once and with the code 1011.
+--- error ends the block, at once and with the code 1011, or 1001 if the greenlet is killed.
 ---@class moonlet.websocket.WebSocket: moonlet.class.Object
 ---@field state "connecting"|"open"|"closing"|"closed"  connecting: of a server, not accepted yet
 ---@field protocol? string  the subprotocol that was agreed on
@@ -396,13 +396,17 @@ function WebSocket:accept(opts)
   if not ok then
     self:_note(ABNORMAL, message)
     self.state = "closed"
+    self._refusal = { message, status, headers }
     return nil, message, status, headers
   end
   local response, protocol, compression = server.answer(self._asked, all)
   self.protocol = protocol
+  if self._take then
+    self._stream, self._leftover = self._take()
+  end
   local _ <close> = self:_begin_writing(0)
   self:_open(false, all, compression, self._leftover)
-  ok, message = self._write_response(self._stream, response)
+  ok, message = self._stream:send(response)
   if not ok then
     self:_lose(message)
     return nil, message
@@ -546,14 +550,19 @@ function WebSocket:__call()
   return self:receive()
 end
 
+local function is_exit(err)
+  return type(err) == "table" and err.is and err:is(moonlet.GreenletExit)
+end
+
 -- After an error there is no waiting.
 function WebSocket:__close(err)
   if err == nil then
     self:close()
   elseif self.state == "open" and self._lock:acquire(0) then
-    self:_try(self._codec:control("close", INTERNAL))
+    local code = is_exit(err) and GOING_AWAY or INTERNAL
+    self:_try(self._codec:control("close", code))
     self._lock:release()
-    self:_finish(INTERNAL, "")
+    self:_finish(code, "")
   elseif self.state ~= "connecting" then
     self:_lose("closed after an error")
   end
