@@ -31,7 +31,7 @@ WSAPIServer.max_body = 1 << 30
 WSAPIServer.max_discard = 1 << 20
 
 -- By name of the protocol: f(env, connection) is called before the application; it may add to env,
--- or take the connection and return true.
+-- and return another application to be called instead, which may take the connection.
 WSAPIServer.upgrades = {
   websocket = function(env, connection)
     local ok, websocket = pcall(require, "moonlet.wsapi.websocket")
@@ -124,8 +124,9 @@ local COUNTS = { "max_body", "max_discard" }
 --     body_rate        bytes a second that it must keep up with from then on (500)
 --     linger_timeout   seconds to read on, so that the client gets an early answer (2)
 --     upgrades         functions by name of another protocol: f(env, connection) is called before
---                      the application for a request that asks for it; it may add to env, or take
---                      the socket, by connection:take(), and return true
+--                      the application for a request that asks for it; it may add to env, and
+--                      return another application to be called instead, which may take the
+--                      socket, by connection:take()
 ---@param where string|integer|table|moonlet.socket.Stream {host, port}, port, ":8000",
 --   "unix:/path", or a listening socket
 ---@param app function|table|string
@@ -215,7 +216,7 @@ function WSAPIServer:on_stop()
   end
 end
 
--- The function for the protocol that a request asks for: whether it has served the request.
+-- For a request that asks for another protocol: what is to serve it; nil: the application.
 function WSAPIServer:_upgrade(env, connection)
   local name = env.HTTP_UPGRADE
   local upgrade = name and self.upgrades[name:lower()]
