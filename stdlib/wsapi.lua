@@ -28,9 +28,10 @@
 -- header. `env.input` reads the body: read([what]), lines([what]), trailers(); `env.error` writes
 -- to the error log: write(...). `env["wsapi.url_scheme"]` is "http" or "https",
 -- `env["wsapi.multithread"]` false and `env["wsapi.multiprocess"]` whether there are workers. Some
--- of it is there through a metatable: use pairs, not next. A request for a WebSocket has one, ready to be
--- used, as `env.websocket` (see moonlet.websocket); it is closed when the application returns, whose
--- results count only if it was not used.
+-- of it is there through a metatable: use pairs, not next.
+--
+-- A request for a WebSocket has one as `env.websocket`, ready to be used (see moonlet.websocket).
+-- It is closed when the application returns, whose results count only if it was not used.
 --
 -- What is wrong in a request is answered by the server, and the connection closed: 400, 408 (too
 -- slow), 413 (too large a body), 414 (too long a first line), 431 (too long or too many headers),
