@@ -7,7 +7,7 @@
 local Object = require "moonlet.class"
 local core = require "moonlet.wslay.core"
 local event = require "moonlet.event"
-local lock = require "moonlet.lock"
+local Semaphore = require("moonlet.lock").Semaphore
 local moonlet = require "moonlet"
 local options = require "moonlet.websocket.options"
 local server = require "moonlet.websocket.server"
@@ -53,7 +53,7 @@ local WebSocket = Object:extend("WebSocket")
 function WebSocket:new(stream, name, opts)
   self.state = "connecting"
   self._stream, self._name, self._opts = stream, name, opts
-  self._lock = lock.Semaphore(1)
+  self._lock = Semaphore(1)
   self._writing = setmetatable({ self }, { __close = self._end_writing })
   self._reading = setmetatable({ self }, { __close = self._end_reading })
   self._waiting = 0 -- bytes of messages that wait for the lock
@@ -136,15 +136,14 @@ local Waiting = {
 -- Waits for the right to write so many bytes: a value for a `<close>` variable; nil, "full" if too
 -- much is waiting.
 function WebSocket:_begin_writing(size)
-  if self._lock:locked() then
+  local lock = self._lock
+  if not lock:acquire(0) then
     if self._waiting > 0 and self._waiting + size > self._opts.max_queue then
       return nil
     end
     self._waiting = self._waiting + size
     local _ <close> = setmetatable({ socket = self, size = size }, Waiting)
-    self._lock:acquire()
-  else
-    self._lock:acquire()
+    lock:acquire()
   end
   return self._writing
 end
@@ -281,8 +280,10 @@ function WebSocket:_fill(deadline)
   local due = patience and deadline and math.min(patience, deadline) or patience or deadline
   local bytes, why = self:_recv(due and due - now())
   if bytes then
-    self._heard, self._pinged = now(), nil
     self._codec:feed(bytes)
+    if patience then
+      self._heard, self._pinged = now(), nil
+    end
   elseif not WAITS[why] then
     self:_lose(why)
   elseif patience and patience <= now() then
@@ -404,8 +405,10 @@ function WebSocket:accept(opts)
   if self._take then
     self._stream, self._leftover = self._take()
   end
+  self._asked, self._take = nil, nil
   local _ <close> = self:_begin_writing(0)
   self:_open(false, all, compression, self._leftover)
+  self._leftover = nil
   ok, message = self._stream:send(response)
   if not ok then
     self:_lose(message)
