@@ -205,6 +205,19 @@ for _, side in ipairs { "server", "client" } do
         assert.same({ "y", "text" }, { g:get() })
       end)
 
+      it("keeps to its limit although pings go on and on", function()
+        local beat = frames.make("ping", "", { mask = peer.mask })
+        local g = moonlet.spawn(function()
+          while peer.stream:send(beat) do
+            peer.stream:recv()
+          end
+        end)
+        assert.same({ nil, "timeout" }, { ws:receive(0.02) })
+        assert.same({ nil, "timeout" }, { ws:receive(0) })
+        moonlet.kill(g)
+        g:join()
+      end)
+
       it("takes a Timeout that is started", function()
         local limit <close> = moonlet.Timeout.start_new(0.01)
         local ok, err = pcall(ws.receive, ws, limit)
@@ -437,6 +450,24 @@ for _, side in ipairs { "server", "client" } do
         support.turns()
         peer:send("close", frames.close(1000))
         assert.is_true(g:get())
+      end)
+
+      it("meets the peer's, while another greenlet is sending", function()
+        local sender = moonlet.spawn(ws.send, ws, LONG)
+        support.turns()
+        local reader = moonlet.spawn(ws.receive, ws)
+        local g = moonlet.spawn(ws.close, ws, 1001)
+        support.turns()
+        peer:send("close", frames.close(4000))
+        assert.equal(4000, closed(reader:get()))
+        local frame
+        repeat
+          frame = peer:frame()
+        until frame.opcode == 8
+        assert.same(frames.close(1001), frame.payload)
+        assert.is_nil(peer:frame())
+        assert.is_true(g:get())
+        assert.equal(4000, closed(sender:get()))
       end)
 
       it("may be called by several greenlets", function()

@@ -43,6 +43,8 @@ end
 
 --- One end of a WebSocket. As a `<close>` variable it is closed at the end of the block; if an
 --- error ends the block, at once and with the code 1011, or 1001 if the greenlet is killed.
+--- Who only sends learns that the peer has left when the connection is gone: ws:receive(seconds)
+--- instead of a sleep between messages tells it at once, and answers pings.
 ---@class moonlet.websocket.WebSocket: moonlet.class.Object
 ---@field state "connecting"|"open"|"closing"|"closed"  connecting: of a server, not accepted yet
 ---@field protocol? string  the subprotocol that was agreed on
@@ -294,9 +296,9 @@ function WebSocket:_fill(deadline)
   return true
 end
 
--- Goes on by one event, or one read: a message's data and kind; true after something else, false
--- at the deadline, nil at the end.
-function WebSocket:_step(deadline)
+-- Goes on by one event, or one read unless it is late: a message's data and kind; true after
+-- something else, false at the deadline, nil at the end.
+function WebSocket:_step(deadline, is_late)
   local kind, data, reason = self._codec:next()
   if kind == "text" or kind == "binary" then
     return data, kind
@@ -312,7 +314,7 @@ function WebSocket:_step(deadline)
     if self._code then
       return nil
     end
-    return self:_fill(deadline)
+    return not is_late and self:_fill(deadline)
   end
   return true
 end
@@ -324,7 +326,7 @@ end
 -- to be heard out, or it would lose our last frame.
 function WebSocket:_part(code, reason, own_code, own_reason, linger)
   self:_note(code, reason)
-  if self.state ~= "open" then
+  if self._has_said_close or self.state == "closed" then
     return self:_finish()
   end
   self.state = "closing"
@@ -337,18 +339,20 @@ function WebSocket:_part(code, reason, own_code, own_reason, linger)
       return self:_finish()
     end
   end
-  self._parting = moonlet.spawn(self._say_goodbye, self, frame, has_lock, linger)
+  moonlet.spawn(self._say_goodbye, self, frame, has_lock, linger)
 end
 
 function WebSocket:_say_goodbye(frame, has_lock, linger)
   local stream = self._stream
   with_timeout(self._opts.close_timeout, function()
     has_lock = has_lock or self._lock:acquire()
-    local ok = stream:send(frame)
+    local ok = self._has_said_close or stream:send(frame)
     self._lock:release()
     has_lock = false
     if ok and linger then
-      stream:shutdown("send")
+      if stream.shutdown then
+        stream:shutdown("send")
+      end
       repeat until not stream:recv()
     end
   end)
@@ -362,12 +366,10 @@ end
 function WebSocket:_shake_hands(frame)
   do
     local _ <close> = self:_begin_writing(0)
-    if not self:_write(frame) then
-      return
-    end
+    self._has_said_close = self:_write(frame)
   end
   while self.state == "closing" do
-    if self._receiving then
+    if self._receiving or self._code then
       self:_await_news()
     else
       local _ <close> = self:_begin_reading()
@@ -475,8 +477,9 @@ function WebSocket:receive(timeout)
     return self:_over()
   end
   local _ <close> = self:_begin_reading()
+  local is_late = false -- others' pings may go on for ever
   while true do
-    local data, kind = self:_step(deadline)
+    local data, kind = self:_step(deadline, is_late)
     if kind then
       return data, kind
     elseif data == nil then
@@ -484,6 +487,7 @@ function WebSocket:receive(timeout)
     elseif not data then
       return nil, "timeout"
     end
+    is_late = deadline and deadline <= now()
   end
 end
 

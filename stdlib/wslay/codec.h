@@ -15,9 +15,6 @@
 #include <wslay/wslay.h>
 #include <zlib.h>
 
-#define likely(x) __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-
 enum { MAX_CONTROL = 125, MAX_HEADER = 14 };
 
 /* A longer message goes out in fragments of so many bytes, between which there is a chance for
@@ -89,8 +86,7 @@ enum event {
   EVENT_PING,
   EVENT_PONG,
   EVENT_CLOSE,
-  EVENT_ERROR,
-  EVENT_NO_MEMORY
+  EVENT_ERROR
 };
 
 struct incoming {

@@ -87,8 +87,6 @@ static int l_next(lua_State *L) {
     lua_pushinteger(L, in->code);
     lua_pushstring(L, in->problem);
     return 3;
-  case EVENT_NO_MEMORY:
-    return luaL_error(L, "not enough memory");
   default:
     in->input_size = 0;
     release(L, UV_INPUT);

@@ -37,6 +37,10 @@ static enum event fail_size(struct incoming *in, const char *problem) {
   return fail(in, WSLAY_CODE_MESSAGE_TOO_BIG, problem);
 }
 
+static enum event fail_memory(struct incoming *in) {
+  return fail(in, WSLAY_CODE_INTERNAL_SERVER_ERROR, "not enough memory");
+}
+
 static enum event fail_text(struct incoming *in) {
   return fail(in, WSLAY_CODE_INVALID_FRAME_PAYLOAD_DATA, "text is not UTF-8");
 }
@@ -105,7 +109,7 @@ static enum event take_plain(struct incoming *in, const uint8_t *data, size_t si
   if (ends && !in->message.length)
     return finish_message(in, data, size);
   if (!bytes_append(&in->message, data, size))
-    return EVENT_NO_MEMORY;
+    return fail_memory(in);
   return ends ? finish_message(in, in->message.data, in->message.length) : EVENT_NONE;
 }
 
@@ -119,7 +123,7 @@ static enum event take_compressed(struct incoming *in, const uint8_t *data, size
   if (result == INFLATE_OK && ends)
     result = inflate_end(&in->inflater, message, in->max_message);
   if (result == INFLATE_NO_MEMORY)
-    return EVENT_NO_MEMORY;
+    return fail_memory(in);
   if (result == INFLATE_TOO_LONG)
     return fail_size(in, "message too long");
   if (result == INFLATE_WRONG)
@@ -206,7 +210,5 @@ enum event incoming_next(struct codec *self) {
       break;
     event = count < 0 ? fail_protocol(in, "frame is malformed") : take(self, &frame);
   }
-  if (event == EVENT_NO_MEMORY)
-    in->over = true;
   return event;
 }
