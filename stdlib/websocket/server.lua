@@ -9,26 +9,26 @@ local server = {}
 -- ---- what is asked ----
 
 -- Why a request cannot be answered: nil, message, status and header fields of the response.
-local function refuse(message, status, headers)
-  return nil, message, status or 400, headers or {}
+local function refuse(message, status, ...)
+  return nil, message, status or 400, { ... }
 end
 
-local UPGRADE = { { "Upgrade", "websocket" }, { "Connection", "Upgrade" } }
-local VERSION = { { "Sec-WebSocket-Version", "13" }, table.unpack(UPGRADE) }
+local UPGRADE, CONNECTION = { "Upgrade", "websocket" }, { "Connection", "Upgrade" }
+local VERSION, ALLOW = { "Sec-WebSocket-Version", "13" }, { "Allow", "GET" }
 
 local function check_request(request)
   local header = request.header
   if request.method ~= "GET" then
-    return refuse("a WebSocket is opened by GET", 405, { { "Allow", "GET" } })
+    return refuse("a WebSocket is opened by GET", 405, ALLOW)
   elseif not fields.has(header("upgrade"), "websocket") or
     not fields.has(header("connection"), "upgrade") then
-    return refuse("no upgrade to WebSocket", 426, UPGRADE)
+    return refuse("no upgrade to WebSocket", 426, UPGRADE, CONNECTION)
   elseif (tonumber(request.version:match("[%d.]+$")) or 0) < 1.1 then
     return refuse("a WebSocket needs HTTP/1.1")
   elseif header("transfer-encoding") or (header("content-length") or "0") ~= "0" then
     return refuse("a request for a WebSocket has no body")
   elseif header("sec-websocket-version") ~= "13" then
-    return refuse("unknown version of WebSocket", 426, VERSION)
+    return refuse("unknown version of WebSocket", 426, VERSION, UPGRADE, CONNECTION)
   elseif not core.is_key(header("sec-websocket-key") or "") then
     return refuse("bad Sec-WebSocket-Key")
   end

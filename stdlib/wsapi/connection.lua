@@ -211,8 +211,10 @@ local function respond(self, sock, status, headers, result, minor, keepalive, he
   self.env = setmetatable(env, server._env_meta)
   local app = upgrade and server:_upgrade(env, self) or server._app
   local headers, result
-  status, headers, result = app(env)
-  if self.taken then
+  if app ~= true then
+    status, headers, result = app(env)
+  end
+  if app == true or self.taken then
     if server._log then
       self:log_request()
     end

@@ -31,7 +31,7 @@ WSAPIServer.max_body = 1 << 30
 WSAPIServer.max_discard = 1 << 20
 
 -- By name of the protocol: f(env, connection) is called before the application; it may add to env,
--- and return another application to be called instead, which may take the connection.
+-- take the connection and return true, or return another application to be called instead.
 WSAPIServer.upgrades = {
   websocket = function(env, connection)
     local ok, websocket = pcall(require, "moonlet.wsapi.websocket")
@@ -124,9 +124,9 @@ local COUNTS = { "max_body", "max_discard" }
 --     body_rate        bytes a second that it must keep up with from then on (500)
 --     linger_timeout   seconds to read on, so that the client gets an early answer (2)
 --     upgrades         functions by name of another protocol: f(env, connection) is called before
---                      the application for a request that asks for it; it may add to env, and
---                      return another application to be called instead, which may take the
---                      socket, by connection:take()
+--                      the application for a request that asks for it; it may add to env, take
+--                      the socket, by connection:take(), and return true, or return another
+--                      application to be called instead, which may take it, too
 ---@param where string|integer|table|moonlet.socket.Stream {host, port}, port, ":8000",
 --   "unix:/path", or a listening socket
 ---@param app function|table|string
@@ -216,7 +216,8 @@ function WSAPIServer:on_stop()
   end
 end
 
--- For a request that asks for another protocol: what is to serve it; nil: the application.
+-- For a request that asks for another protocol: what is to serve it instead of the application; or
+-- true, it has been served.
 function WSAPIServer:_upgrade(env, connection)
   local name = env.HTTP_UPGRADE
   local upgrade = name and self.upgrades[name:lower()]

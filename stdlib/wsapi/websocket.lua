@@ -13,11 +13,12 @@ local function header_of(env)
   end
 end
 
--- An application that refuses a request.
+-- An application that refuses a request. The client may have begun to send frames already.
 local function refusing(message, status, headers)
-  headers[#headers + 1] = { "Content-Type", "text/plain" }
+  local all = { { "Content-Type", "text/plain" }, { "Connection", "close" } }
+  table.move(headers, 1, #headers, 3, all)
   return function()
-    return status, headers, message .. "\n"
+    return status, all, message .. "\n"
   end
 end
 
