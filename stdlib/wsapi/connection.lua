@@ -204,30 +204,6 @@ local function respond(self, sock, status, headers, result, minor, keepalive, he
     return false
   end
   return go_on
-  if length ~= 0 or upgrade then
-    input = self:_set_input(env, length, minor, upgrade)
-  end
-  env.REMOTE_ADDR, env.REMOTE_PORT, env.input = self.host, self.port, input
-  self.env = setmetatable(env, server._env_meta)
-  local app = upgrade and server:_upgrade(env, self) or server._app
-  local headers, result
-  if app ~= true then
-    status, headers, result = app(env)
-  end
-  if app == true or self.taken then
-    if server._log then
-      self:log_request()
-    end
-    return false
-  end
-  keepalive = keepalive and not server.stopping and
-              (input == EMPTY or not input:exceeds(server.max_discard))
-  keepalive = respond(self, status, headers, result, minor, keepalive, method == "HEAD")
-  if server._log then
-    self:log_request()
-  end
-  self.env, self.status, self.sent = nil, nil, 0
-  return end_request(self) and keepalive
 end
 
 -- Serves requests until there are no more.
@@ -250,11 +226,12 @@ function Connection:serve()
     end
     env.REMOTE_ADDR, env.REMOTE_PORT, env.input = self.host, self.port, input
     self.env = setmetatable(env, env_meta)
-    if upgrade and server:_upgrade(env, self) then
-      return self:log_request()
+    local chosen = upgrade and server:_upgrade(env, self) or app
+    local status, headers, result
+    if chosen ~= true then
+      status, headers, result = chosen(env)
     end
-    local status, headers, result = app(env)
-    if self.taken and status == nil then
+    if chosen == true or self.taken then
       return self:log_request()
     end
     keepalive = keepalive and not server.stopping and

@@ -187,22 +187,27 @@ local function is_exit(err)
   return type(err) == "table" and err.is and err:is(moonlet.GreenletExit)
 end
 
--- An error's traceback is known only where it is raised.
+-- An error's traceback is known only where it is raised. The error itself is left as it is, since
+-- the application's `<close>` variables see what this returns.
+local traces = setmetatable({}, { __mode = "k" })
+
 local function traced(err)
-  return { err = err, trace = debug.traceback(tostring(err), 2) }
+  traces[moonlet.getcurrent()] = debug.traceback(tostring(err), 2)
+  return err
 end
 
 function WSAPIServer:handle(sock, address)
   local host, port = address[1] or "", address[2] and tostring(address[2]) or ""
   local connection <close> = Connection.new(self, sock, host, port)
   sock:settimeout(self.idle_timeout)
-  local ok, failure = xpcall(connection.serve, traced, connection)
+  local ok, err = xpcall(connection.serve, traced, connection)
   if not ok then
-    failure = type(failure) == "table" and failure or traced(failure) -- out of memory: untraced
-    if is_exit(failure.err) then
-      error(failure.err, 0)
+    if is_exit(err) then
+      error(err, 0)
     end
-    connection:fail(failure.err, failure.trace)
+    local greenlet = moonlet.getcurrent()
+    connection:fail(err, traces[greenlet] or tostring(err)) -- out of memory: untraced
+    traces[greenlet] = nil
   end
   connection:finish()
 end
