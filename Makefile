@@ -22,9 +22,9 @@ INSTALL = install
 # ---- Packages of Debian and its kin ------------------------------------------------------------
 
 BUILD_PACKAGES = gcc libc6-dev make pkg-config liblua5.4-dev lua5.4 libev-dev libreadline-dev \
-  libc-ares-dev libssl-dev node-llhttp zlib1g-dev
+  libc-ares-dev libssl-dev node-llhttp zlib1g-dev libwslay-dev nettle-dev
 TEST_PACKAGES  = lua-busted lua-lpeg lua-socket lua-sec lua-redis lua-wsapi lua-orbit redis-server \
-  openssl curl wrk netcat-openbsd
+  openssl curl wrk netcat-openbsd python3-websockets node-ws
 LINT_PACKAGES  = clang clang-format clang-tidy lua-check
 OTHER_PACKAGES = valgrind luarocks
 PACKAGES       = $(BUILD_PACKAGES) $(TEST_PACKAGES) $(LINT_PACKAGES) $(OTHER_PACKAGES)
@@ -52,14 +52,21 @@ LUA_STATIC := $(wildcard $(patsubst -l%,$(call about_lua,--variable=libdir)/lib%
 EV_CFLAGS = $(if $(LIBEV_INCDIR),-I$(LIBEV_INCDIR))
 EV_LIBS   = $(if $(LIBEV_LIBDIR),-L$(LIBEV_LIBDIR)) -lev
 
+# $(call has_headers,HEADERS): a command that succeeds if the compiler finds them all.
+has_headers = printf '\#include <%s>\n' $(1) | $(CC) $(ALL_CPPFLAGS) -E - >/dev/null 2>&1
+
 # ---- Extensions: modules in shared objects of their own, which link a library --------------------
 
-# stdlib/NAME/*.c become moonlet.NAME.core, where pkg-config finds the NAME_library.
+# stdlib/NAME/*.c become moonlet.NAME.core, where pkg-config finds the NAME_library, and the
+# compiler the NAME_header of a library that pkg-config does not know, which is linked by NAME_libs.
 # vm/modules.c has the list for the message of a build without one.
-EXTENSIONS   = ares llhttp ssl zlib
-ares_library = libcares
-ssl_library  = openssl >= 3
-zlib_library = zlib
+EXTENSIONS    = ares llhttp ssl wslay zlib
+ares_library  = libcares
+ssl_library   = openssl >= 3
+wslay_library = zlib nettle
+wslay_header  = wslay/wslay.h
+wslay_libs    = -lwslay
+zlib_library  = zlib
 
 # llhttp comes from Debian's node-llhttp as sources, which become part of the module; elsewhere as
 # a library.
@@ -70,8 +77,9 @@ llhttp_sources  = $(LLHTTP_SOURCES)
 llhttp_cflags   = -I$(LLHTTP_INCDIR) -DLLHTTP_STRICT_MODE=1
 
 about_library    = $(shell $(PKG_CONFIG) $(1) '$($(2)_library)' 2>/dev/null)
-EXTENSIONS_BUILT := $(foreach name,$(EXTENSIONS),\
-  $(if $($(name)_sources)$(call about_library,--modversion,$(name)),$(name)))
+has_header       = $(if $($(1)_header),$(shell $(call has_headers,$($(1)_header)) && echo yes),yes)
+EXTENSIONS_BUILT := $(foreach name,$(EXTENSIONS),$(if $(or $($(name)_sources),$(and \
+  $(call about_library,--modversion,$(name)),$(call has_header,$(name)))),$(name)))
 EXTENSION_CFLAGS := $(foreach name,$(EXTENSIONS_BUILT),\
   $(if $($(name)_sources),$($(name)_cflags),$(call about_library,--cflags,$(name))))
 
@@ -84,8 +92,6 @@ ALL_CFLAGS   = -std=gnu11 -fPIC -fno-plt -fvisibility=hidden -pthread -Wall -Wex
   $(CFLAGS) $(if $(PARANOID),-O1)
 SYSTEM_LIBS  = -lpthread -ldl -lm
 
-# $(call has_headers,HEADERS): a command that succeeds if the compiler finds them all.
-has_headers = printf '\#include <%s>\n' $(1) | $(CC) $(ALL_CPPFLAGS) -E - >/dev/null 2>&1
 READLINE := $(shell $(call has_headers,stdio.h readline/readline.h) && echo yes)
 
 # ---- What is made of what ----------------------------------------------------------------------
@@ -155,7 +161,7 @@ $(EXTENSION_FILES): $(BUILD)/lua/moonlet/%/core.so: \
   $$(call object,$$(call extension_sources,$$*)) $$(call library_objects,$$*)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $(LIBFLAG) -Wl,-z,nodelete -o $@ $^ \
-	  $(if $($*_sources),,$(call about_library,--libs,$*))
+	  $(if $($*_sources),,$(call about_library,--libs,$*)) $($*_libs)
 
 # A library's sources, as they are.
 $(BUILD)/obj/usr/%.o: /usr/% $(BUILD)/flags

@@ -101,6 +101,10 @@ local SAMPLES = {
   ["moonlet.subprocess.CalledProcessError"] = function()
     return require("moonlet.subprocess").CalledProcessError(1, "false")
   end,
+  ["moonlet.websocket.WebSocket"] = function()
+    return (require("support.websocket").client({ protocols = { "any" } },
+                                                "Sec-WebSocket-Protocol: any\r\n"))
+  end,
   ["moonlet.zlib.Deflater"] = function()
     return require("moonlet.zlib").deflate()
   end,

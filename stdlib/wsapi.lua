@@ -30,6 +30,9 @@
 -- `env["wsapi.multithread"]` false and `env["wsapi.multiprocess"]` whether there are workers. Some
 -- of it is there through a metatable: use pairs, not next.
 --
+-- A request for a WebSocket has one as `env.websocket`, ready to be used (see moonlet.websocket).
+-- It is closed when the application returns, whose results count only if it was not used.
+--
 -- What is wrong in a request is answered by the server, and the connection closed: 400, 408 (too
 -- slow), 413 (too large a body), 414 (too long a first line), 431 (too long or too many headers),
 -- 501 (unknown transfer coding). An error in the application is answered with 500 and no details,

@@ -40,12 +40,14 @@ const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
                                     {"moonlet.wsapi.core", luaopen_moonlet_wsapi_core},
                                     {NULL, NULL}};
 
-const struct extension moonlet_extensions[] = {{"moonlet.ares.core", "c-ares", "libc-ares-dev"},
-                                               {"moonlet.llhttp.core", "llhttp", "node-llhttp"},
-                                               {"moonlet.ssl.core", "OpenSSL 3", "libssl-dev"},
-                                               {"moonlet.zlib.core", "zlib", "zlib1g-dev"},
-                                               {"moonlet.zmq.core", "ZeroMQ", "libzmq3-dev"},
-                                               {NULL, NULL, NULL}};
+const struct extension moonlet_extensions[] = {
+    {"moonlet.ares.core", "c-ares", "libc-ares-dev"},
+    {"moonlet.llhttp.core", "llhttp", "node-llhttp"},
+    {"moonlet.ssl.core", "OpenSSL 3", "libssl-dev"},
+    {"moonlet.wslay.core", "wslay, zlib or nettle", "libwslay-dev, zlib1g-dev and nettle-dev"},
+    {"moonlet.zlib.core", "zlib", "zlib1g-dev"},
+    {"moonlet.zmq.core", "ZeroMQ", "libzmq3-dev"},
+    {NULL, NULL, NULL}};
 
 /* Registry: set once the searcher is there. */
 static const char installed;

@@ -226,11 +226,12 @@ function Connection:serve()
     end
     env.REMOTE_ADDR, env.REMOTE_PORT, env.input = self.host, self.port, input
     self.env = setmetatable(env, env_meta)
-    if upgrade and server:_upgrade(env, self) then
-      return self:log_request()
+    local chosen = upgrade and server:_upgrade(env, self) or app
+    local status, headers, result
+    if chosen ~= true then
+      status, headers, result = chosen(env)
     end
-    local status, headers, result = app(env)
-    if self.taken and status == nil then
+    if chosen == true or self.taken then
       return self:log_request()
     end
     keepalive = keepalive and not server.stopping and

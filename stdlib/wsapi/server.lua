@@ -31,7 +31,7 @@ WSAPIServer.max_body = 1 << 30
 WSAPIServer.max_discard = 1 << 20
 
 -- By name of the protocol: f(env, connection) is called before the application; it may add to env,
--- or take the connection and return true.
+-- take the connection and return true, or return another application to be called instead.
 WSAPIServer.upgrades = {
   websocket = function(env, connection)
     local ok, websocket = pcall(require, "moonlet.wsapi.websocket")
@@ -124,8 +124,9 @@ local COUNTS = { "max_body", "max_discard" }
 --     body_rate        bytes a second that it must keep up with from then on (500)
 --     linger_timeout   seconds to read on, so that the client gets an early answer (2)
 --     upgrades         functions by name of another protocol: f(env, connection) is called before
---                      the application for a request that asks for it; it may add to env, or take
---                      the socket, by connection:take(), and return true
+--                      the application for a request that asks for it; it may add to env, take
+--                      the socket, by connection:take(), and return true, or return another
+--                      application to be called instead, which may take it, too
 ---@param where string|integer|table|moonlet.socket.Stream {host, port}, port, ":8000",
 --   "unix:/path", or a listening socket
 ---@param app function|table|string
@@ -186,22 +187,27 @@ local function is_exit(err)
   return type(err) == "table" and err.is and err:is(moonlet.GreenletExit)
 end
 
--- An error's traceback is known only where it is raised.
+-- An error's traceback is known only where it is raised. The error itself is left as it is, since
+-- the application's `<close>` variables see what this returns.
+local traces = setmetatable({}, { __mode = "k" })
+
 local function traced(err)
-  return { err = err, trace = debug.traceback(tostring(err), 2) }
+  traces[moonlet.getcurrent()] = debug.traceback(tostring(err), 2)
+  return err
 end
 
 function WSAPIServer:handle(sock, address)
   local host, port = address[1] or "", address[2] and tostring(address[2]) or ""
   local connection <close> = Connection.new(self, sock, host, port)
   sock:settimeout(self.idle_timeout)
-  local ok, failure = xpcall(connection.serve, traced, connection)
+  local ok, err = xpcall(connection.serve, traced, connection)
   if not ok then
-    failure = type(failure) == "table" and failure or traced(failure) -- out of memory: untraced
-    if is_exit(failure.err) then
-      error(failure.err, 0)
+    if is_exit(err) then
+      error(err, 0)
     end
-    connection:fail(failure.err, failure.trace)
+    local greenlet = moonlet.getcurrent()
+    connection:fail(err, traces[greenlet] or tostring(err)) -- out of memory: untraced
+    traces[greenlet] = nil
   end
   connection:finish()
 end
@@ -215,7 +221,8 @@ function WSAPIServer:on_stop()
   end
 end
 
--- The function for the protocol that a request asks for: whether it has served the request.
+-- For a request that asks for another protocol: what is to serve it instead of the application; or
+-- true, it has been served.
 function WSAPIServer:_upgrade(env, connection)
   local name = env.HTTP_UPGRADE
   local upgrade = name and self.upgrades[name:lower()]
