@@ -170,18 +170,17 @@ local function refill(self, deadline)
   return true
 end
 
--- The parser's next event: "headers", "body" and a piece, "end"; or nil, why.
+-- The parser's next event: "headers", "body" and a piece, "end"; or nil, why. It may have one
+-- without further bytes.
 local function advance(self, deadline)
   while true do
-    if self.at <= #self.data then
-      local event, at, piece = self.parser:execute(self.data, self.at)
-      if not event then
-        return nil, "invalid response: " .. at
-      end
-      self.at = at
-      if event ~= "more" then
-        return event, piece
-      end
+    local event, at, piece = self.parser:execute(self.data, self.at)
+    if not event then
+      return nil, "invalid response: " .. at
+    end
+    self.at = at
+    if event ~= "more" then
+      return event, piece
     end
     local ok, message = refill(self, deadline)
     if not ok and message == "closed" then
