@@ -1,272 +1,287 @@
---- One connection of an HTTP client: sends a request, reads the head of its answer and then its
--- body. Every call is bounded by a deadline on moonlet.now()'s clock, or by none.
+-- A connection of HTTP/1: sends a request, and reads the head of its answer and then its body.
+--
+-- What does not go out at once is sent by a greenlet of its own, the sender, so that the answer is
+-- read meanwhile, whenever it comes. The sender also sees to it that phases end in time: it
+-- breaks the connection, which wakes the reader. If that was for an error of the body's function,
+-- `raised` has it. Every call that may wait is bounded by a deadline (deadline.lua), or by none.
 
+local deadline = require "moonlet.http.deadline"
+local event = require "moonlet.event"
 local llhttp = require "moonlet.llhttp"
 local moonlet = require "moonlet"
-local socket = require "moonlet.socket"
 
-local now = moonlet.now
+local after, rest = deadline.after, deadline.rest
 
 local Connection = {}
 Connection.__index = Connection
 
--- What is left until the deadline; 0: nothing.
-local function rest(deadline)
-  return deadline and math.max(deadline - now(), 0)
-end
+-- Servers are trusted with more than clients would be.
+local LIMITS = { line = 65536, header_bytes = 262144, header_count = 1000 }
 
--- ---- making one ----
+-- So much of a body goes out with the head.
+local SMALL = 16384
 
--- Through a proxy to a TLS server: the proxy joins the two ends.
-local function open_tunnel(self, authority, proxy, deadline)
-  local head = { "CONNECT ", authority, " HTTP/1.1\r\nHost: ", authority, "\r\n" }
-  if proxy.authorization then
-    table.insert(head, "Proxy-Authorization: " .. proxy.authorization .. "\r\n")
-  end
-  table.insert(head, "\r\n")
-  local ok, message = self:send(table.concat(head), deadline)
-  if not ok then
-    return nil, message
-  end
-  self.parser:skip_body()
-  ok, message = self:read_head(deadline)
-  if not ok then
-    return nil, message
-  end
-  local status = self.parser:status()
-  if status < 200 or status > 299 then
-    return nil, ("the proxy refuses: %d %s"):format(status, self.parser:reason())
-  end
-  if self.at <= #self.data then
-    return nil, "the proxy sends data of its own"
-  end
-  self.parser = llhttp.new("response", self.limits)
-  self.data, self.at = "", 1
-  return true
-end
+-- A server that does not say "100 Continue" so long may not know what is expected of it.
+local CONTINUE_TIME = 1
 
-local function secure(self, host, params, deadline)
-  local ssl = require "moonlet.ssl"
-  local full = { mode = "client", servername = host }
-  for name, value in pairs(params or {}) do
-    full[name] = value
-  end
-  local conn, message = ssl.wrap(self.stream, full)
-  if not conn then
-    return nil, message
-  end
-  self.stream = conn
-  conn:settimeout(rest(deadline), "t")
-  local ok
-  ok, message = conn:dohandshake()
-  return ok, message
-end
+-- Where the answer is complete and the request is not: so long it may yet become so.
+local LINGER = 0.05
 
---- Connects to the server of a URL.
----@param parts table  of url.parse
----@param options table  `proxy` {host, port, authorization}, `unix` (a path), `ssl` (parameters),
---   `limits` (of llhttp)
----@param deadline? number
----@return table|nil
----@return string # why there is none
----@return integer # errno, or the resolver's number
-function Connection.open(parts, options, deadline)
-  local proxy = options.proxy
-  local where = options.unix and { path = options.unix } or proxy or parts
-  if not where.path then
-    where = { where.host, where.port }
-  elseif where == parts then
-    where = { parts.host, parts.port }
-  end
-  local stream, message, number = socket.create_connection(where, rest(deadline))
-  if not stream then
-    return nil, message, number
-  end
-  local self = setmetatable({
+-- How a call ends that would have had to wait: under TLS it says for what.
+local WAITS = { timeout = true, wantread = true, wantwrite = true }
+
+function Connection.new(stream)
+  return setmetatable({
     stream = stream,
-    limits = options.limits,
-    parser = llhttp.new("response", options.limits),
-    data = "",
-    at = 1,
+    parser = llhttp.new("response", LIMITS),
+    data = "", -- has come,
+    at = 1, -- and is to be parsed from here on
     used = 0,
-    direct = not (proxy and parts.scheme == "http"),
   }, Connection)
-  local guard <close> = self:guard()
-  stream:settimeout(nil)
-  if not options.unix then
-    stream:setoption("tcp-nodelay", true)
-  end
-  local ok = true
-  if parts.scheme == "https" then
-    if proxy then
-      ok, message = open_tunnel(self, options.authority, proxy, deadline)
-    end
-    if ok then
-      ok, message = secure(self, parts.host, options.ssl, deadline)
-    end
-  end
-  if not ok then
-    return nil, message
-  end
-  guard:release()
-  return self
 end
 
 -- ---- its end ----
 
-function Connection:close()
-  self.stream:close()
-  self.closed = true
-end
-
-local Guard = {}
-Guard.__index = Guard
-
-function Guard:release()
-  self.connection = nil
-end
-
-function Guard:__close()
-  if self.connection then
-    self.connection:close()
+-- Takes the sender off: it ends at its next wait.
+local function stop_sender(self)
+  local sender = self.sender
+  self.sender = nil
+  if sender and sender ~= moonlet.getcurrent() then
+    sender:kill(nil, 0)
   end
 end
 
---- For `<close>`: closes it at the end of the block unless it was released.
-function Connection:guard()
-  return setmetatable({ connection = self }, Guard)
+function Connection:close()
+  self.closed = true
+  stop_sender(self)
+  self.stream:close()
 end
 
---- Whether another request may be sent: nothing has come that nobody asked for, not the end either.
+-- Ends it for a reason, which the reader is told; `raised` has an error that the reader raises.
+local function break_off(self, message, raised)
+  if not self.closed then
+    self.failure, self.raised = message, raised
+    self:close()
+  end
+end
+
+-- Whether another request may be sent: nothing has come that nobody asked for, not the end either.
 function Connection:is_idle()
   if self.closed or self.at <= #self.data then
     return false
   end
   self.stream:settimeout(0, "t")
   local data, message = self.stream:recv(1)
-  return not data and (message == "timeout" or message == "wantread")
+  return not data and WAITS[message] == true
 end
 
--- ---- bytes ----
+-- ---- sending ----
 
-function Connection:send(data, deadline)
-  self.stream:settimeout(rest(deadline), "t")
-  local last, message = self.stream:send(data)
-  if not last then
-    return nil, message
+-- Sends all of it: true, or nil and why not.
+function Connection:send(data, due, from)
+  self.stream:settimeout(rest(due), "t")
+  local last, message = self.stream:send(data, from)
+  if last then
+    return true
+  end
+  return nil, WAITS[message] and "timeout" or message
+end
+
+-- A body whose pieces a function gives goes out in chunks unless its length is known.
+local function send_pieces(self, request, due)
+  local left = request.length
+  for piece in request.body do
+    if type(piece) ~= "string" then
+      error(("the body's function returned a %s, not a string"):format(type(piece)), 0)
+    end
+    left = left and left - #piece
+    if left and left < 0 then
+      error(("the body is longer than the %d bytes announced"):format(request.length), 0)
+    end
+    local ok, message = true, nil
+    if piece ~= "" then
+      ok, message = self:send(left and piece or ("%x\r\n%s\r\n"):format(#piece, piece), due)
+    end
+    if not ok then
+      return nil, message
+    end
+  end
+  if left and left > 0 then
+    error(("the body is shorter than the %d bytes announced"):format(request.length), 0)
+  end
+  return left and true or self:send("0\r\n\r\n", due)
+end
+
+local function send_body(self, request, due)
+  if self.go then
+    self.go:wait(CONTINUE_TIME)
+  end
+  if type(request.body) == "function" then
+    return send_pieces(self, request, due)
+  end
+  return self:send(request.body, due)
+end
+
+-- The request is out: from now on the answer is waited for.
+local function await_answer(self, request)
+  self.sending = false
+  if request.answer_timeout and not self.headed then
+    moonlet.sleep(request.answer_timeout)
+    break_off(self, "timeout")
+  end
+end
+
+-- The sender. A server that does not take all may have answered all the same: that is read.
+local function run_sender(self, request, head, from, has_body, due)
+  local ok, message = true, nil
+  if from <= #head then
+    ok, message = self:send(head, due, from)
+  end
+  if ok and has_body then
+    local fine, err
+    fine, ok, err = pcall(send_body, self, request, due)
+    message = err
+    if not fine then
+      return break_off(self, "the body's function failed", { ok })
+    end
+  end
+  if not ok and message ~= "closed" then
+    return break_off(self, message)
+  end
+  self.cut = not ok
+  await_answer(self, request)
+end
+
+-- Sends a request, or leaves the rest of it to the sender.
+local function send_request(self, request, head, due)
+  local body, has_body = request.body, request.body ~= nil
+  if type(body) == "string" and #body <= SMALL and not request.expects then
+    head, has_body = head .. body, false
+  end
+  self.stream:settimeout(0, "t")
+  local last, message, partial = self.stream:send(head)
+  if not last and not WAITS[message] then
+    self.cut = true
+    return message == "closed" or nil, message
+  elseif not last or has_body then
+    self.sending = true
+    self.go = request.expects and event.Event() or nil
+    self.sender = moonlet.spawn(run_sender, self, request, head, (last or partial) + 1, has_body,
+                                due)
   end
   return true
 end
 
--- More bytes for the parser: nil, why.
-local function refill(self, deadline)
-  self.stream:settimeout(rest(deadline), "t")
-  local data, message = self.stream:recv()
-  if not data then
-    return nil, message
+-- ---- receiving ----
+
+-- More bytes for the parser: true; nil and why not, whether that is the orderly end.
+local function refill(self, due)
+  self.stream:settimeout(rest(due), "t")
+  local data, message, cut = self.stream:recv()
+  if data then
+    self.data, self.at, self.answered = data, 1, true
+    return true
+  elseif self.closed then
+    return nil, self.failure or "closed"
+  elseif message == "closed" then
+    return nil, message, not cut
   end
-  self.data, self.at = data, 1
-  self.answered = true
-  return true
+  return nil, WAITS[message] and "timeout" or message
 end
 
--- The parser's next event: "headers", "body" and a piece, "end"; or nil, why. It may have one
--- without further bytes.
-local function advance(self, deadline)
+-- The parser's next event: "headers", "body" and a piece, "end"; or nil, why. "more" if that takes
+-- more bytes than have come, and there shall be no wait.
+local function advance(self, due, at_once)
   while true do
-    local event, at, piece = self.parser:execute(self.data, self.at)
-    if not event then
+    local what, at, piece = self.parser:execute(self.data, self.at)
+    if not what then
       return nil, "invalid response: " .. at
     end
     self.at = at
-    if event ~= "more" then
-      return event, piece
+    if what ~= "more" or at_once then
+      return what, piece
     end
-    local ok, message = refill(self, deadline)
-    if not ok and message == "closed" then
-      return self.parser:finish() == "end" and "end" or nil, "closed"
-    elseif not ok then
+    local ok, message, is_end = refill(self, due)
+    if not ok then
+      if is_end and self.parser:finish() == "end" then
+        return "end"
+      end
       return nil, message
     end
   end
 end
 
---- Reads up to the end of a final answer's head.
----@return boolean|nil
----@return string
-function Connection:read_head(deadline)
+-- A final answer has come.
+local function settle(self)
+  self.headed = true
+  if not self.sending then
+    stop_sender(self)
+  elseif self.go and not self.go:is_set() then
+    self.cut = true -- the server does not want the body
+    stop_sender(self)
+  end
+  return true
+end
+
+-- Reads up to the end of a final answer's head: true; or nil, why.
+function Connection:read_head(request, due)
   while true do
-    local event, message = advance(self, deadline)
-    if not event then
+    local what, message = advance(self, due)
+    if not what then
       return nil, message
     end
-    local status = event == "headers" and self.parser:status()
-    if status and (status >= 200 or status == 101) then
-      return true
+    local status = what == "headers" and self.parser:status()
+    if status == 101 and not request.upgrades then
+      return nil, "invalid response: another protocol that was not asked for"
+    elseif status and (status >= 200 or status == 101) then
+      return settle(self)
+    elseif status == 100 and self.go then
+      self.go:set()
     end
   end
 end
 
---- The next piece of the body; false at its end; or nil, why.
----@return string|boolean|nil
----@return string
-function Connection:read_piece(deadline)
-  local event, piece = advance(self, deadline)
-  if event == "body" then
+-- The next piece of the body; false at its end; or nil, why. With `at_once` it is also "more", true
+-- where there is nothing yet.
+function Connection:read_piece(due, at_once)
+  local what, piece = advance(self, due, at_once)
+  if what == "body" then
     return piece
-  elseif event == "end" then
+  elseif what == "end" then
     return false
+  elseif what == "more" then
+    return "", true
   end
   return nil, piece
 end
 
 -- ---- a request ----
 
--- A body whose pieces a function gives goes out in chunks unless its length is known.
-local function send_pieces(self, next_piece, chunked, deadline)
-  for piece in next_piece do
-    if type(piece) ~= "string" then
-      return nil, "the body's function must return strings"
-    end
-    local ok, message = true, nil
-    if piece ~= "" then
-      ok, message = self:send(chunked and ("%x\r\n%s\r\n"):format(#piece, piece) or piece, deadline)
-    end
-    if not ok then
-      return nil, message
-    end
-  end
-  if chunked then
-    return self:send("0\r\n\r\n", deadline)
-  end
-  return true
-end
-
---- Sends a request and reads the head of its answer. A server may answer before it has read the
--- whole body, so a send that fails does not yet mean that there is no answer.
----@param head string
----@param body string|function|nil
----@param chunked boolean
----@param deadline? number
----@return boolean|nil
----@return string # why there is no answer
-function Connection:exchange(head, body, chunked, deadline)
-  self.answered = false
+-- Sends a request and reads the head of its answer: true; or nil, why there is none.
+function Connection:exchange(request, head, due)
+  self.answered, self.headed, self.sending, self.go = false, false, false, nil
   self.used = self.used + 1
-  local ok, message
-  if type(body) == "function" then
-    ok, message = self:send(head, deadline)
-    if ok then
-      ok, message = send_pieces(self, body, chunked, deadline)
-    end
-  else
-    ok, message = self:send(head .. (body or ""), deadline)
+  if request.method == "HEAD" then
+    self.parser:skip_body()
   end
-  if not ok and message ~= "closed" then
+  local ok, message = send_request(self, request, head,
+                                   deadline.sooner(due, after(request.send_timeout)))
+  if not ok then
     return nil, message
   end
-  self.cut = not ok
-  return self:read_head(deadline)
+  if not self.sending then
+    due = deadline.sooner(due, after(request.answer_timeout))
+  end
+  return self:read_head(request, due)
+end
+
+-- Whether the connection is fit for another request, now that the answer has been read.
+function Connection:is_reusable(request)
+  if self.sending and not self.cut and self.sender then
+    self.sender:join(LINGER)
+  end
+  return not (self.closed or self.sending or self.cut or request.closes) and
+           self.parser:keepalive() and self.at > #self.data
 end
 
 return Connection
