@@ -110,7 +110,7 @@ end
 local function expiry(given)
   local age = given["max-age"]
   if age and age:find("^-?%d+$") then
-    return os.time() + (math.tointeger(tonumber(age)) or 0)
+    return os.time() + tonumber(age)
   end
   return given.expires and parse_date(given.expires)
 end

@@ -174,9 +174,11 @@ local function set_body(self, body, length, level)
   elseif not is_function and length and length ~= #(body or "") then
     fail(level + 1, "bad field 'length' of the request (the body has %d bytes)", #(body or ""))
   end
-  self.body = body
+  if not is_function then
+    length = body and #body or WITH_BODY[self.method] and 0 or nil
+  end
+  self.body, self.length = body, length
   self.chunked = is_function and not length
-  self.length = is_function and length or body and #body or WITH_BODY[self.method] and 0 or nil
 end
 
 -- ---- making one ----

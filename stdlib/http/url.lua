@@ -51,7 +51,7 @@ function url.parse(text)
   end
   scheme = scheme:lower()
   local user, host, port = split_authority(authority)
-  if not host or #host > MAX_HOST then
+  if not host or #host > MAX_HOST or authority:find("[%c%s\\]") then
     return nil, ("invalid URL %q (host expected)"):format(text)
   end
   port = port ~= "" and math.tointeger(tonumber(port)) or port == "" and PORTS[scheme]

@@ -276,6 +276,16 @@ int stream_receive(lua_State *L) {
 
 /* ---- recv ---- */
 
+/* nil, why, and errno unless that is the orderly end. */
+static int recv_fail(lua_State *L, struct stream *self, ssize_t word) {
+  int error = word == TRANSPORT_CUT ? ECONNRESET : errno;
+  stream_fail(L, self, word);
+  if (word == TRANSPORT_END || (word == TRANSPORT_FAILED && self->transport))
+    return 2;
+  lua_pushinteger(L, error);
+  return 3;
+}
+
 /* On the stack: the stream, how many bytes at most. */
 static int recv_step(lua_State *L, bool timed_out) {
   struct stream *self = lua_touserdata(L, 1);
@@ -296,7 +306,7 @@ static int recv_step(lua_State *L, bool timed_out) {
   if (count == TRANSPORT_WANT_READ || count == TRANSPORT_WANT_WRITE)
     return timed_out ? sock_fail_with(L, stream_timeout(self, count))
                      : sock_again(&self->sock, stream_events(count), self->sock.read_due);
-  return stream_fail(L, self, count);
+  return recv_fail(L, self, count);
 }
 
 int stream_recv(lua_State *L) {

@@ -236,6 +236,7 @@ static int l_receive(lua_State *L) {
  * @param size? integer  most bytes (65536)
  * @return string|nil # at least one byte
  * @return string # "closed", "timeout" or another reason
+ * @return integer # errno if the peer did not end the connection in an orderly way
  * @raise an error if another greenlet is reading
  * Source: gevent.socket.socket.recv.
  */
