@@ -34,6 +34,12 @@ local SAMPLES = {
   ["moonlet.backdoor.BackdoorServer"] = function()
     return require("moonlet.backdoor").BackdoorServer(0)
   end,
+  ["moonlet.http.Response"] = function()
+    local Response = require "moonlet.http.response"
+    local stream <close> = require("moonlet.socket").socketpair()
+    local connection = require("moonlet.http.connection").new(stream)
+    return Response({ connection = connection }, {}, "http://host/"), Response
+  end,
   ["moonlet.lock.Guard"] = function()
     return require("moonlet.lock").Lock():hold()
   end,

@@ -108,6 +108,9 @@ function Server:_accept()
     if not stream then
       return
     end
+    if self.port then
+      stream:setoption("tcp-nodelay", true)
+    end
     self.count = self.count + 1
     table.insert(self.greenlets, moonlet.spawn(self._serve, self, stream, self.count))
   end
@@ -156,6 +159,28 @@ function web.serve(answer, options)
       end
     end
   end, options)
+end
+
+local Copying = {}
+Copying.__index = Copying
+
+function Copying:join()
+  self.greenlet:join()
+end
+
+function Copying:__close()
+  self.greenlet:kill()
+end
+
+--- Sends all that one stream receives to another, in a greenlet that a `<close>` variable kills.
+function web.copy(from, to)
+  return setmetatable({ greenlet = moonlet.spawn(function()
+    local data = from:recv()
+    while data and to:send(data) do
+      data = from:recv()
+    end
+    to:shutdown("send")
+  end) }, Copying)
 end
 
 return web

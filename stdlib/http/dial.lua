@@ -46,13 +46,13 @@ local function open_tunnel(stream, parts, proxy, due)
 end
 
 -- Puts the stream that the guard holds under TLS: true, or nil and why not.
-local function secure(guard, host, context, due)
+local function secure(guard, name, context, due)
   local conn, message = require("moonlet.ssl").wrap(guard.held, context)
   if not conn then
     return nil, message
   end
   guard.held = conn
-  conn:sni(host)
+  conn:sni(name)
   conn:settimeout(rest(due), "t")
   return conn:dohandshake()
 end
@@ -80,11 +80,12 @@ local function dial(request, proxy, context, due)
   end
   local guard <close> = guarding(stream)
   local parts, ok = request.parts, true
+  local name = type(request.ssl) == "table" and request.ssl.servername or parts.host
   if context and proxy then
     ok, message = open_tunnel(stream, parts, proxy, due)
   end
   if ok and context then
-    ok, message = secure(guard, parts.host, context, due)
+    ok, message = secure(guard, name, context, due)
   end
   if not ok then
     return nil, message
