@@ -38,7 +38,7 @@ local SAMPLES = {
     local Response = require "moonlet.http.response"
     local stream <close> = require("moonlet.socket").socketpair()
     local connection = require("moonlet.http.connection").new(stream)
-    return Response({ connection = connection }, {}, "http://host/"), Response
+    return Response({ carrier = connection }, {}, "http://host/"), Response
   end,
   ["moonlet.lock.Guard"] = function()
     return require("moonlet.lock").Lock():hold()

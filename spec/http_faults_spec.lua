@@ -498,6 +498,8 @@ describe("moonlet.http against faults:", function()
     end
     client:close()
     all_closed()
-    assert.equal(before, count_descriptors())
+    support.eventually(function()
+      return count_descriptors() == before
+    end)
   end)
 end)

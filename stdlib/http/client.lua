@@ -86,13 +86,6 @@ local function keep_cookies(client, parts, headers)
   end
 end
 
--- Whether a request that was lost may be sent again: the server has closed a connection that was
--- kept, as the request went out.
-local function may_repeat(request, connection, message)
-  return message == "closed" and connection.used > 1 and not connection.answered and
-           request:is_repeatable()
-end
-
 -- The answer to one request, on a connection that was kept or a new one.
 local function exchange(client, request, due)
   local proxy, problem = request:find_proxy()
@@ -108,15 +101,15 @@ local function exchange(client, request, due)
     end
     local guard <close> = lease
     lease.kept = false
-    local connection, head = lease.connection, build_head(client, request, proxy)
+    local carrier, head = lease.carrier, build_head(client, request, proxy)
     local answered
-    answered, message = connection:exchange(request, head, due)
+    answered, message = carrier:exchange(request, head, due)
     if answered then
       lease:keep()
       return Response(guard, request, url.build(request.parts), due)
-    elseif connection.raised then
-      error(connection.raised[1], 0)
-    elseif not may_repeat(request, connection, message) then
+    elseif carrier.raised then
+      error(carrier.raised[1], 0)
+    elseif not carrier:may_repeat(request, message) then
       return nil, message
     end
     fresh = true

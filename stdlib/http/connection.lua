@@ -1,4 +1,5 @@
--- A connection of HTTP/1: sends a request, and reads the head of its answer and then its body.
+-- A connection of HTTP/1: carries one request at a time: sends it, and reads the head of its answer
+-- and then its body.
 --
 -- What does not go out at once is sent by a greenlet of its own, the sender, so that the answer is
 -- read meanwhile, whenever it comes. The sender also sees to it that phases end in time: it
@@ -89,27 +90,14 @@ end
 
 -- A body whose pieces a function gives goes out in chunks unless its length is known.
 local function send_pieces(self, request, due)
-  local left = request.length
-  for piece in request.body do
-    if type(piece) ~= "string" then
-      error(("the body's function returned a %s, not a string"):format(type(piece)), 0)
-    end
-    left = left and left - #piece
-    if left and left < 0 then
-      error(("the body is longer than the %d bytes announced"):format(request.length), 0)
-    end
-    local ok, message = true, nil
-    if piece ~= "" then
-      ok, message = self:send(left and piece or ("%x\r\n%s\r\n"):format(#piece, piece), due)
-    end
+  for piece in request:pieces() do
+    local data = request.chunked and ("%x\r\n%s\r\n"):format(#piece, piece) or piece
+    local ok, message = self:send(data, due)
     if not ok then
       return nil, message
     end
   end
-  if left and left > 0 then
-    error(("the body is shorter than the %d bytes announced"):format(request.length), 0)
-  end
-  return left and true or self:send("0\r\n\r\n", due)
+  return not request.chunked or self:send("0\r\n\r\n", due)
 end
 
 local function send_body(self, request, due)
@@ -273,6 +261,24 @@ function Connection:exchange(request, head, due)
     due = deadline.sooner(due, after(request.answer_timeout))
   end
   return self:read_head(request, due)
+end
+
+-- What the answer's head says.
+function Connection:answer()
+  local parser = self.parser
+  return { status = parser:status(), reason = parser:reason(), version = parser:version(),
+           headers = parser:headers() }
+end
+
+-- The fields behind the body.
+function Connection:trailers()
+  return self.parser:trailers()
+end
+
+-- Whether a request that was lost may be sent again: the server has closed a connection that was
+-- kept, as the request went out.
+function Connection:may_repeat(request, message)
+  return message == "closed" and self.used > 1 and not self.answered and request:is_repeatable()
 end
 
 -- Whether the connection is fit for another request, now that the answer has been read.

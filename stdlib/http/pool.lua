@@ -25,19 +25,19 @@ end
 function Lease:finish()
   self.kept = false
   local lease <close> = self
-  local connection = self.connection
-  if connection and connection:is_reusable(self.request) and lease.connection then
-    self.connection = nil
-    self.pool:put(self.key, connection, self.generation)
+  local carrier = self.carrier
+  if carrier and carrier:is_reusable(self.request) and lease.carrier then
+    self.carrier = nil
+    self.pool:put(self.key, carrier, self.generation)
   end
 end
 
 -- The connection is not wanted any more. A second call does nothing.
 function Lease:close()
-  local connection, slot = self.connection, self.slot
-  self.connection, self.slot = nil, nil
-  if connection then
-    connection:close()
+  local carrier, slot = self.carrier, self.slot
+  self.carrier, self.slot = nil, nil
+  if carrier then
+    carrier:close()
   end
   if slot then
     slot:close()
@@ -241,13 +241,13 @@ function Pool:lease(request, proxy, fresh, due)
       return nil, "timeout"
     end
   end
-  lease.connection = not fresh and take(self, key) or nil
-  if not lease.connection then
+  lease.carrier = not fresh and take(self, key) or nil
+  if not lease.carrier then
     local stream, message, number = dial(request, proxy, context, due)
     if not stream then
       return nil, message, number
     end
-    lease.connection = Connection.new(stream)
+    lease.carrier = Connection.new(stream)
   end
   lease:keep()
   return lease

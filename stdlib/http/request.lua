@@ -270,6 +270,35 @@ function Request:list_fields(cookie, proxy_authorization)
   return list
 end
 
+-- ---- the pieces of a function's body ----
+
+local function check_piece(self, piece, left)
+  if type(piece) ~= "string" then
+    error(("the body's function returned a %s, not a string"):format(type(piece)), 0)
+  elseif left and left < #piece then
+    error(("the body is longer than the %d bytes announced"):format(self.length), 0)
+  end
+end
+
+-- An iterator over the pieces that are not empty, with an error if they are not what was announced.
+function Request:pieces()
+  local next_piece, left = self.body, self.length
+  return function()
+    local piece
+    repeat
+      piece = next_piece()
+      if piece ~= nil then
+        check_piece(self, piece, left)
+        left = left and left - #piece
+      end
+    until piece ~= ""
+    if not piece and left and left > 0 then
+      error(("the body is shorter than the %d bytes announced"):format(self.length), 0)
+    end
+    return piece
+  end
+end
+
 -- ---- redirections ----
 
 local REDIRECTS = { [301] = true, [302] = true, [303] = true, [307] = true, [308] = true }

@@ -8,8 +8,8 @@ local Object = require "moonlet.class"
 -- `<close>` variable it is closed.
 ---@class moonlet.http.Response: moonlet.class.Object
 ---@field status integer
----@field reason string  the words behind the number
----@field version string  "1.1" or "1.0"
+---@field reason string  the words behind the number; "" with HTTP/2
+---@field version string  "1.1", "1.0" or "2"
 ---@field headers table  values by name in lower case; also the list name, value, name, value ...
 ---@field trailers table  fields that came behind the body, in the same form
 ---@field url string  what was asked for at last, after redirections
@@ -18,7 +18,7 @@ local Response = Object:extend("Response")
 -- Takes what has come already: most connections are free before the body is read.
 local function prefetch(self)
   while self._lease do
-    local piece, more = self._lease.connection:read_piece(nil, true)
+    local piece, more = self._lease.carrier:read_piece(nil, true)
     if more == true then
       return
     elseif piece then
@@ -33,13 +33,13 @@ local function prefetch(self)
   end
 end
 
--- Made by the client, of a lease whose connection has read a head.
+-- Made by the client, of a lease whose carrier has read a head.
 function Response:new(lease, request, address, due)
-  local parser = lease.connection.parser
-  self.status = parser:status()
-  self.reason = parser:reason()
-  self.version = parser:version()
-  self.headers = parser:headers()
+  local answer = lease.carrier:answer()
+  self.status = answer.status
+  self.reason = answer.reason
+  self.version = answer.version
+  self.headers = answer.headers
   self.trailers = {}
   self.url = address
   self._lease, self._due = lease, due
@@ -58,7 +58,7 @@ end
 function Response:_finish()
   local lease = self._lease
   self._lease = nil
-  self.trailers = lease.connection.parser:trailers()
+  self.trailers = lease.carrier:trailers()
   lease:finish()
 end
 
@@ -81,10 +81,10 @@ local function next_raw(self)
   elseif not self._lease or self.status == 101 then
     return false
   end
-  local connection = self._lease.connection
-  local piece, message = connection:read_piece(self._due)
+  local carrier = self._lease.carrier
+  local piece, message = carrier:read_piece(self._due)
   if piece == nil then
-    return fail(self, message, connection.raised)
+    return fail(self, message, carrier.raised)
   elseif not piece then
     self:_finish()
   end
@@ -241,8 +241,8 @@ function Response:detach()
     error("the response has no connection to give away", 2)
   end
   self._lease = nil
-  local connection = lease.connection
-  lease.connection = nil
+  local connection = lease.carrier
+  lease.carrier = nil
   lease:close()
   return connection.stream, connection.data:sub(connection.at)
 end
