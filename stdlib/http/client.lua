@@ -37,7 +37,7 @@ end
 --- A client; what its requests do not say is taken from `defaults`.
 ---@param defaults? table  fields of a request; also `cookies` (true: they are kept, or a Cookies),
 --   `max_idle` (connections kept to one server, 8), `idle_time` (seconds, 60),
---   `max_connections` (to one server; further requests wait for one)
+--   `max_connections` (to one server; further requests wait for one), `http2` (false: only HTTP/1)
 function Client:new(defaults)
   if defaults ~= nil and type(defaults) ~= "table" then
     error(("bad argument #1 to 'Client' (table expected, got %s)"):format(type(defaults)), 4)
@@ -47,7 +47,7 @@ function Client:new(defaults)
   self.cookies = defaults.cookies == true and Cookies() or defaults.cookies or false
   self._pool = Pool.new(read_number(defaults, "max_idle", 0, MAX_IDLE),
                         read_number(defaults, "idle_time", 0, IDLE_TIME),
-                        read_number(defaults, "max_connections", 1))
+                        read_number(defaults, "max_connections", 1), defaults.http2 ~= false)
 end
 
 --- Closes the connections that no request uses; those in use are closed after their answers. The
@@ -59,7 +59,7 @@ end
 Client.__close = Client.close
 
 function Client:__tostring()
-  return ("<Client: %d idle connections>"):format(self._pool.count)
+  return ("<Client: %d idle connections>"):format(self._pool:count_idle())
 end
 
 -- ---- one request ----
@@ -109,7 +109,7 @@ local function exchange(client, request, due)
       return Response(guard, request, url.build(request.parts), due)
     elseif carrier.raised then
       error(carrier.raised[1], 0)
-    elseif not carrier:may_repeat(request, message) then
+    elseif fresh or not carrier:may_repeat(request, message) then
       return nil, message
     end
     fresh = true

@@ -129,7 +129,9 @@ local function run_sender(self, request, head, from, has_body, due)
     local fine, err
     fine, ok, err = pcall(send_body, self, request, due)
     message = err
-    if not fine then
+    if not fine and self.sender ~= moonlet.getcurrent() then
+      return -- it was taken off
+    elseif not fine then
       return break_off(self, "the body's function failed", { ok })
     end
   end
@@ -229,7 +231,7 @@ function Connection:read_head(request, due)
   end
 end
 
--- The next piece of the body; false at its end; or nil, why. With `at_once` it is also "more", true
+-- The next piece of the body; false at its end; or nil, why. With `at_once` it is also "", true
 -- where there is nothing yet.
 function Connection:read_piece(due, at_once)
   local what, piece = advance(self, due, at_once)

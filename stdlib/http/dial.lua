@@ -65,6 +65,7 @@ local function connect(request, proxy, due)
   if not stream then
     return nil, message, number
   end
+  stream:settimeout(nil) -- of each wait
   if not request.unix then
     stream:setoption("tcp-nodelay", true)
   end

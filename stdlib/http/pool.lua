@@ -1,6 +1,10 @@
 -- The connections of an HTTP client: those in use, as leases, and those kept for the next request.
 
 local Connection = require "moonlet.http.connection"
+local Contexts = require "moonlet.http.contexts"
+local Event = require("moonlet.event").Event
+local Http2 = require "moonlet.http.http2"
+local Stream = require "moonlet.http.stream"
 local deadline = require "moonlet.http.deadline"
 local dial = require "moonlet.http.dial"
 local lock = require "moonlet.lock"
@@ -11,8 +15,9 @@ local now = moonlet.now
 
 -- ---- leases ----
 
--- The use of a connection by one request. It ends when the answer was read, or is not wanted any
--- more; as a `<close>` variable it ends with the block unless it is kept.
+-- What carries one request: the use of a connection of HTTP/1, or a stream of HTTP/2. It ends when
+-- the answer was read, or is not wanted any more; as a `<close>` variable it ends with the block
+-- unless it is kept.
 local Lease = {}
 Lease.__index = Lease
 
@@ -21,7 +26,7 @@ function Lease:keep()
   self.kept = true
 end
 
--- The answer was read: another request may use the connection, if it is fit for that.
+-- The answer was read: the carrier may be used for another request, if it is fit for that.
 function Lease:finish()
   self.kept = false
   local lease <close> = self
@@ -32,7 +37,7 @@ function Lease:finish()
   end
 end
 
--- The connection is not wanted any more. A second call does nothing.
+-- The carrier is not wanted any more. A second call does nothing.
 function Lease:close()
   local carrier, slot = self.carrier, self.slot
   self.carrier, self.slot = nil, nil
@@ -56,20 +61,25 @@ local Pool = {}
 Pool.__index = Pool
 
 local MAX_IDLE = 100 -- connections kept in all
-local MAX_CONTEXTS = 64
+local MAX_KNOWN = 1000 -- servers of which is known that they have no HTTP/2
 local EXPIRE_TIME = 1 -- seconds; so often old ones are looked for
 
 -- A pool that keeps `max_idle` connections to one server, for `idle_time` seconds, and opens no
--- more than `limit`, if that is said.
-function Pool.new(max_idle, idle_time, limit)
+-- more than `limit`, if that is said; `http2`: connections of HTTP/2 where servers have it.
+function Pool.new(max_idle, idle_time, limit, http2)
   return setmetatable({
     max_idle = max_idle,
     idle_time = idle_time,
     limit = limit,
+    http2 = http2 and Http2.is_there(),
+    shared = {}, -- key -> connection of HTTP/2
+    probes = {}, -- key -> Event, while the first connection is made that may be one of HTTP/2
+    known = {}, -- key -> true, where the server has no HTTP/2
+    known_count = 0,
     count = 0, -- of idle ones
     idle = {}, -- key -> list of { connection =, since = }, the one used last is the last
     slots = setmetatable({}, { __mode = "v" }), -- key -> Semaphore, while somebody uses it
-    contexts = {}, -- fingerprint -> { context =, params = }
+    contexts = Contexts.new(),
     generation = 0, -- connections in use at close() are not kept
     expired = 0, -- when old ones were looked for
   }, Pool)
@@ -104,6 +114,13 @@ local function expire(self)
       remove(self, key, 1):close()
     end
   end
+  for key, connection in pairs(self.shared) do
+    local since = connection:idle_since()
+    if connection.closed or since and since < limit then
+      self.shared[key] = nil
+      connection:close()
+    end
+  end
   self.expired = now()
 end
 
@@ -131,16 +148,26 @@ function Pool:put(key, connection, generation)
   elseif self.count > MAX_IDLE then
     close_oldest(self)
   end
-  if now() - self.expired > EXPIRE_TIME then
-    expire(self)
+end
+
+-- How many connections carry nothing.
+function Pool:count_idle()
+  local count = self.count
+  for _, connection in pairs(self.shared) do
+    count = count + (connection:idle_since() and not connection.closed and 1 or 0)
   end
+  return count
 end
 
 -- Closes what is idle, and lets nothing that is in use be kept.
 function Pool:close()
-  local idle = self.idle
-  self.idle, self.count, self.contexts = {}, 0, {}
+  local idle, shared = self.idle, self.shared
+  self.idle, self.count, self.shared = {}, 0, {}
+  self.contexts = Contexts.new()
   self.generation = self.generation + 1
+  for _, connection in pairs(shared) do
+    connection:retire()
+  end
   for _, list in pairs(idle) do
     for _, entry in ipairs(list) do
       entry.connection:close()
@@ -148,58 +175,52 @@ function Pool:close()
   end
 end
 
--- ---- TLS ----
+-- ---- HTTP/2 ----
 
--- The same for the same parameters. A function or an object stands for itself: it is kept as long
--- as its fingerprint is in use.
-local function fingerprint(value)
-  if type(value) == "table" then
-    local items = {}
-    for name, item in pairs(value) do
-      items[#items + 1] = fingerprint(name) .. "=" .. fingerprint(item)
-    end
-    table.sort(items)
-    return "{" .. table.concat(items, ",") .. "}"
-  elseif type(value) == "string" then
-    return ("%q"):format(value)
-  elseif type(value) == "function" or type(value) == "userdata" then
-    return ("%p"):format(value)
+-- A stream on the server's connection of HTTP/2, if there is one; nil if not.
+local function open_stream(self, key)
+  local connection = self.shared[key]
+  if not connection then
+    return nil
   end
-  return tostring(value)
+  local since = connection:idle_since()
+  if since and since + self.idle_time < now() or not connection:is_usable() then
+    self.shared[key] = nil
+    connection:retire()
+    return nil
+  end
+  return Stream.new(connection)
 end
 
-local function new_context(params)
-  local full = { mode = "client" }
-  for name, value in pairs(params or {}) do
-    full[name] = value
+-- The server's connection of HTTP/2 from now on; one that was before ends with its requests.
+local function share(self, key, connection, generation)
+  local before = self.shared[key]
+  if before then
+    before:retire()
   end
-  return require("moonlet.ssl").newcontext(full)
+  local stream = Stream.new(connection)
+  if generation == self.generation then
+    self.shared[key] = connection
+  else
+    connection.leaving = true
+  end
+  return stream
 end
 
--- The context for parameters, and their fingerprint; or nil and what is wrong.
-local function find_context(self, params)
-  local print = fingerprint(params)
-  local entry = self.contexts[print]
-  if not entry then
-    local context, message = params, nil
-    if type(params) ~= "userdata" then
-      context, message = new_context(params)
-    end
-    if not context then
-      return nil, message
-    end
-    local count = 0
-    for _ in pairs(self.contexts) do
-      count = count + 1
-    end
-    if count >= MAX_CONTEXTS then
-      self:close()
-    end
-    entry = { context = context, params = params }
-    self.contexts[print] = entry
+local function know(self, key)
+  if self.known_count >= MAX_KNOWN then
+    self.known, self.known_count = {}, 0
   end
-  return entry.context, print
+  self.known[key], self.known_count = true, self.known_count + 1
 end
+
+-- Ends a probe: those who wait for it go on.
+local Probe = {
+  __close = function(probe)
+    probe.pool.probes[probe.key] = nil
+    probe.event:set()
+  end,
+}
 
 -- ---- leasing ----
 
@@ -221,33 +242,96 @@ local function hold_slot(self, key, due)
   return slots:hold(deadline.rest(due))
 end
 
--- A connection for a request, a kept one unless it shall be fresh: a lease; or nil, why, and errno
--- or the resolver's number.
-function Pool:lease(request, proxy, fresh, due)
-  local context, print
-  if request.parts.scheme == "https" then
-    context, print = find_context(self, request.ssl)
-    if not context then
-      return nil, print
+-- Makes a connection: what carries a request by it; or nil, why, and errno or the like.
+local function connect(self, lease, proxy, context, due)
+  local stream, message, number = dial(lease.request, proxy, context, due)
+  if not stream then
+    return nil, message, number
+  elseif context and stream:getalpn() == "h2" then
+    return share(self, lease.key, Http2.new(stream), lease.generation)
+  end
+  return Connection.new(stream)
+end
+
+-- The same where the server may have HTTP/2: one connection is made first, and the others wait
+-- whether it will do for all.
+local function probe(self, lease, proxy, context, due)
+  local key = lease.key
+  while self.probes[key] do
+    local other = self.probes[key]
+    if not other.event:wait(deadline.rest(due)) then
+      return nil, "timeout"
     end
+    local stream = open_stream(self, key)
+    if stream then
+      return stream
+    elseif other.failure and other.failure[1] ~= "timeout" then
+      return nil, table.unpack(other.failure)
+    elseif self.known[key] then
+      return connect(self, lease, proxy, context, due)
+    end
+  end
+  local mine <close> = setmetatable({ pool = self, key = key, event = Event() }, Probe)
+  self.probes[key] = mine
+  local carrier, message, number = connect(self, lease, proxy, context, due)
+  if not carrier then
+    mine.failure = { message, number }
+  elseif getmetatable(carrier) == Connection then
+    know(self, key)
+  end
+  return carrier, message, number
+end
+
+-- By a connection that is kept, unless it shall be a fresh one, or one that is made.
+local function find_carrier(self, lease, proxy, context, fresh, due)
+  local kept = not fresh and (open_stream(self, lease.key) or take(self, lease.key))
+  if kept then
+    return kept
+  elseif lease.offers and not self.known[lease.key] then
+    return probe(self, lease, proxy, context, due)
+  end
+  return connect(self, lease, proxy, context, due)
+end
+
+-- The context of TLS for a request, and the fingerprint of its parameters.
+local function find_context(self, request, offers)
+  if request.parts.scheme ~= "https" then
+    return nil, nil
+  elseif self.contexts:is_full() then
+    self:close()
+  end
+  return self.contexts:find(request.ssl, offers)
+end
+
+-- What carries a request, by a kept connection unless it shall be a fresh one: a lease; or nil,
+-- why, and errno or the resolver's number.
+function Pool:lease(request, proxy, fresh, due)
+  if now() - self.expired > EXPIRE_TIME then
+    expire(self)
+  end
+  local offers = self.http2 and not request.upgrades
+  local context, print = find_context(self, request, offers)
+  if not context and print then
+    return nil, print
   end
   local key = key_of(request, proxy, print)
   local lease <close> = setmetatable({
     pool = self, key = key, request = request, generation = self.generation,
+    offers = context and offers,
   }, Lease)
-  if self.limit then
-    lease.slot = hold_slot(self, key, due)
-    if not lease.slot then
+  lease.carrier = not fresh and open_stream(self, key) or nil
+  if not lease.carrier then
+    lease.slot = self.limit and hold_slot(self, key, due)
+    if self.limit and not lease.slot then
       return nil, "timeout"
     end
-  end
-  lease.carrier = not fresh and take(self, key) or nil
-  if not lease.carrier then
-    local stream, message, number = dial(request, proxy, context, due)
-    if not stream then
+    local message, number
+    lease.carrier, message, number = find_carrier(self, lease, proxy, context, fresh, due)
+    if not lease.carrier then
       return nil, message, number
+    elseif lease.slot and getmetatable(lease.carrier) == Stream then
+      lease.slot:close()
     end
-    lease.carrier = Connection.new(stream)
   end
   lease:keep()
   return lease
