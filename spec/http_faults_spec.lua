@@ -202,6 +202,27 @@ describe("moonlet.http against faults:", function()
     end
   end)
 
+  it("a server that never stops is stopped, and leaves others their turns", function()
+    local text = { head = "HTTP/1.1 103 Early Hints\r\n\r\n", body = ("x"):rep(65536) }
+    for part, piece in pairs(text) do
+      serve(function(peer)
+        peer:send(part == "body" and "HTTP/1.1 200 OK\r\n\r\n" or "")
+        repeat
+          local sent = peer:send(piece)
+        until not sent
+        return true
+      end)
+      local response, message = get { timeout = 0.1 }
+      if response then
+        message = select(2, response:body())
+      end
+      assert.equal(part == "body" and "timeout" or
+                   "invalid response: too many informational ones", message)
+      client:close()
+      server:stop()
+    end
+  end)
+
   it("a body up to the end of the connection is not whole if that was reset", function()
     serve(function(peer)
       peer:send("HTTP/1.1 200 OK\r\n\r\nbody")

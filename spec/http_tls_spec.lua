@@ -2,6 +2,7 @@ local Event = require("moonlet.event").Event
 local certificates = require "support.certificates"
 local http = require "moonlet.http"
 local moonlet = require "moonlet"
+local programs = require "support.peer"
 local socket = require "moonlet.socket"
 local ssl = require "moonlet.ssl"
 local support = require "support"
@@ -93,6 +94,21 @@ describe("moonlet.http with TLS", function()
     local params = folder:params("client", "client")
     assert.equal("GET / ", get("/", { ssl = params }):body())
     assert.is_nil((get()))
+  end)
+
+  it("gets a file from the server that comes with OpenSSL", function()
+    local port = web.free_port()
+    local openssl <close> = programs.start(([[cd '%s' && exec openssl s_server -WWW \
+      -accept 127.0.0.1:%d -cert server.pem -key server.key -naccept 2]]):format(folder.path, port))
+    openssl:expect("ACCEPT")
+    client = http.Client { proxy = false, ssl = { cafile = folder:file("ca.pem") } }
+    local file <close> = assert(io.open(folder:file("server.pem")))
+    local text = file:read("a")
+    for _ = 1, 2 do
+      local response = assert(client:request("https://localhost:" .. port .. "/server.pem"))
+      assert.equal("1.0", response.version)
+      assert.equal(text, response:body())
+    end
   end)
 
   it("uses connections again, by their parameters", function()

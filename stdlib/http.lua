@@ -30,6 +30,10 @@
 -- it went out, provided that its method is idempotent and its body no function. Redirections
 -- from https to http are not followed, and another server gets no credentials.
 --
+-- Servers that have HTTP/2 are spoken to by that where nghttp2 is there: one connection carries
+-- all requests to one of them. A body that ends with its connection counts as whole under TLS only
+-- if TLS says that it is.
+--
 -- A Client has connections and settings of its own; the functions of the module share one.
 -- Differs: HTTP client | none of its own | there
 

@@ -161,6 +161,13 @@ function web.serve(answer, options)
   end, options)
 end
 
+--- A port that nobody listens on just now.
+function web.free_port()
+  local listener <close> = assert(socket.bind("127.0.0.1", 0))
+  local _, port = listener:getsockname()
+  return math.tointeger(tonumber(port))
+end
+
 local Copying = {}
 Copying.__index = Copying
 

@@ -116,17 +116,6 @@ local function exchange(client, request, due)
   end
 end
 
--- Reads an answer to its end, if that is near.
-local function discard(response, due)
-  local length = tonumber(response.headers["content-length"])
-  if not length or length <= MAX_DISCARDED then
-    response._decoder = nil
-    response._due = sooner(due, after(DISCARD_TIME))
-    response:body(MAX_DISCARDED)
-  end
-  response:close()
-end
-
 --- Sends a request and returns once the head of the answer is there. Redirections are followed; the
 -- body of the answer is read from the response.
 ---@param options string|table  a URL, or what the module's description lists
@@ -159,7 +148,7 @@ function Client:request(options)
     if not ok then
       return nil, message
     elseif hop < request.redirects then
-      discard(guard, due)
+      guard:_discard(MAX_DISCARDED, sooner(due, after(DISCARD_TIME)))
     end
   end
   return nil, "too many redirections"

@@ -28,6 +28,12 @@ local CONTINUE_TIME = 1
 -- Where the answer is complete and the request is not: so long it may yet become so.
 local LINGER = 0.05
 
+-- So many informational answers are not to inform.
+local MAX_INFORMATIONAL = 100
+
+-- After so many reads, all of which may have found something at once, the others have a turn.
+local MAX_READS = 16
+
 -- How a call ends that would have had to wait: under TLS it says for what.
 local WAITS = { timeout = true, wantread = true, wantwrite = true }
 
@@ -38,6 +44,7 @@ function Connection.new(stream)
     data = "", -- has come,
     at = 1, -- and is to be parsed from here on
     used = 0,
+    reads = 0,
   }, Connection)
 end
 
@@ -166,7 +173,15 @@ end
 
 -- More bytes for the parser: true; nil and why not, whether that is the orderly end.
 local function refill(self, due)
-  self.stream:settimeout(rest(due), "t")
+  self.reads = self.reads % MAX_READS + 1
+  if self.reads == MAX_READS then
+    moonlet.sleep(0)
+  end
+  local seconds = rest(due)
+  if seconds == 0 then
+    return nil, "timeout"
+  end
+  self.stream:settimeout(seconds, "t")
   local data, message, cut = self.stream:recv()
   if data then
     self.data, self.at, self.answered = data, 1, true
@@ -215,7 +230,7 @@ end
 
 -- Reads up to the end of a final answer's head: true; or nil, why.
 function Connection:read_head(request, due)
-  while true do
+  for _ = 1, 2 * MAX_INFORMATIONAL do
     local what, message = advance(self, due)
     if not what then
       return nil, message
@@ -229,6 +244,7 @@ function Connection:read_head(request, due)
       self.go:set()
     end
   end
+  return nil, "invalid response: too many informational ones"
 end
 
 -- The next piece of the body; false at its end; or nil, why. With `at_once` it is also "", true

@@ -12,6 +12,9 @@ Http2.__index = Http2
 
 local LIMITS = { header_bytes = 262144 }
 
+-- After so many reads, all of which may have found something at once, the others have a turn.
+local MAX_READS = 16
+
 -- How a call ends that would have had to wait: under TLS it says for what.
 local WAITS = { timeout = true, wantread = true, wantwrite = true }
 
@@ -134,7 +137,12 @@ local function run_reader(self, before)
   if before then
     before:join()
   end
+  local reads = 0
   while next(self.streams) and not self.closed do
+    reads = reads % MAX_READS + 1
+    if reads == MAX_READS then
+      moonlet.sleep(0)
+    end
     self.stream:settimeout(nil, "t")
     local data = self.stream:recv()
     if data then

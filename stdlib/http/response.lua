@@ -215,6 +215,17 @@ end
 
 -- ---- its end ----
 
+-- Reads it to its end, if that is near, so that its connection can be used again; else ends it.
+function Response:_discard(limit, due)
+  local length = tonumber(self.headers["content-length"])
+  self._decoder = nil
+  if not length or length <= limit then
+    self._due = due
+    self:body(limit)
+  end
+  self:close()
+end
+
 --- Ends it: what was not read is lost, and so is the connection. A second call does nothing.
 function Response:close()
   local lease = self._lease
