@@ -118,12 +118,12 @@ end
 -- Sends a piece, once the one before is out.
 local function give(self, piece, is_last)
   self.under_way, self.is_last = true, is_last
-  local ok = self.connection:give(self, piece, is_last)
-  while ok and self.under_way do
+  local wanted = self.connection:give(self, piece, is_last)
+  while wanted and self.under_way and not self.over do
     self.turn:wait()
     self.turn:clear()
   end
-  return ok
+  return wanted and not self.over
 end
 
 local function send_body(self, request)
