@@ -958,6 +958,27 @@ describe("moonlet.http", function()
   end)
 
   describe("a client", function()
+    it("does not share its connections with a forked child", function()
+      local run = support.run_script([[
+        package.path = "spec/?.lua;" .. package.path
+        local http, process = require "moonlet.http", require "moonlet.os"
+        io.stdout:setvbuf("no")
+        local server = require("support.web").serve(function(peer)
+          peer:reply(nil, nil, tostring(peer.number))
+        end)
+        print(http.request(server:url()):body())
+        local child = process.fork()
+        if child == 0 then
+          print(http.request(server:url()):body())
+          os.exit(0)
+        end
+        process.waitpid(child)
+        print(http.request(server:url()):body())
+      ]])
+      assert.equal("", run.stderr)
+      assert.equal("1\n2\n1\n", run.stdout)
+    end)
+
     it("has defaults for its requests", function()
       start(echo)
       client = http.Client { headers = { ["X-Key"] = "1", Accept = "a/b" }, method = "PATCH",

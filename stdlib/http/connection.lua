@@ -304,8 +304,12 @@ function Connection:is_reusable(request)
   if self.sending and not self.cut and self.sender then
     self.sender:join(LINGER)
   end
-  return not (self.closed or self.sending or self.cut or request.closes) and
-           self.parser:keepalive() and self.at > #self.data
+  local ok = not (self.closed or self.sending or self.cut or request.closes) and
+               self.parser:keepalive() and self.at > #self.data
+  if ok then
+    self.data, self.at = "", 1
+  end
+  return ok
 end
 
 return Connection

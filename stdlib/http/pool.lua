@@ -7,6 +7,7 @@ local Http2 = require "moonlet.http.http2"
 local Stream = require "moonlet.http.stream"
 local deadline = require "moonlet.http.deadline"
 local dial = require "moonlet.http.dial"
+local getpid = require("moonlet.workers.core").getpid
 local lock = require "moonlet.lock"
 local moonlet = require "moonlet"
 local url = require "moonlet.http.url"
@@ -68,6 +69,7 @@ local EXPIRE_TIME = 1 -- seconds; so often old ones are looked for
 -- more than `limit`, if that is said; `http2`: connections of HTTP/2 where servers have it.
 function Pool.new(max_idle, idle_time, limit, http2)
   return setmetatable({
+    process = getpid(),
     max_idle = max_idle,
     idle_time = idle_time,
     limit = limit,
@@ -173,6 +175,14 @@ function Pool:close()
       entry.connection:close()
     end
   end
+end
+
+-- After a fork the connections are the parent's: they are dropped without a word to the servers.
+local function forget_parent(self)
+  self.process = getpid()
+  self.idle, self.count, self.shared, self.probes = {}, 0, {}, {}
+  self.slots = setmetatable({}, { __mode = "v" })
+  self.generation = self.generation + 1
 end
 
 -- ---- HTTP/2 ----
@@ -306,6 +316,9 @@ end
 -- What carries a request, by a kept connection unless it shall be a fresh one: a lease; or nil,
 -- why, and errno or the resolver's number.
 function Pool:lease(request, proxy, fresh, due)
+  if self.process ~= getpid() then
+    forget_parent(self)
+  end
   if now() - self.expired > EXPIRE_TIME then
     expire(self)
   end
