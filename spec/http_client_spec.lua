@@ -508,6 +508,7 @@ describe("moonlet.http", function()
       assert.equal("<Response 200, open>", tostring(response))
       response:close()
       response:close()
+      assert.equal("<Response 200, closed>", tostring(response))
       assert.same({ n = 3, nil, "closed", "" }, table.pack(response:read(1)))
       do
         local other <close> = get()

@@ -9,9 +9,11 @@ local STEP = 1024
 
 local FORMATS = { gzip = "gzip", ["x-gzip"] = "gzip", deflate = "zlib" }
 
+local is_there = pcall(require, "moonlet.zlib")
+
 -- Whether bodies can be unpacked: zlib is there.
 function Decoder.is_there()
-  return (pcall(require, "moonlet.zlib"))
+  return is_there
 end
 
 -- A decoder for a value of Content-Encoding; nil if that is unknown, or nothing.

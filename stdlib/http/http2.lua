@@ -18,9 +18,11 @@ local MAX_READS = 16
 -- How a call ends that would have had to wait: under TLS it says for what.
 local WAITS = { timeout = true, wantread = true, wantwrite = true }
 
+local is_there, nghttp2 = pcall(require, "moonlet.nghttp2")
+
 -- Whether there is HTTP/2: nghttp2 is there.
 function Http2.is_there()
-  return (pcall(require, "moonlet.nghttp2"))
+  return is_there
 end
 
 -- ---- its end ----
@@ -227,7 +229,7 @@ end
 function Http2.new(stream)
   local self = setmetatable({
     stream = stream,
-    session = require("moonlet.nghttp2").new("client", LIMITS),
+    session = nghttp2.new("client", LIMITS),
     streams = {}, -- by their numbers
     used = 0, -- for so many requests
     since = now(),

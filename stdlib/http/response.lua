@@ -65,7 +65,7 @@ end
 -- Ends it for a reason, which every later call tells again.
 local function fail(self, message, raised)
   self:close()
-  self._failure = message
+  self._failure, self._failed = message, true
   if raised then
     error(raised[1], 0)
   end
@@ -259,7 +259,8 @@ function Response:detach()
 end
 
 function Response:__tostring()
-  local state = self._failure and "failed" or self._lease and "open" or "read"
+  local state = self._failed and "failed" or self._failure and "closed" or
+                  self._lease and "open" or "read"
   return ("<Response %d, %s>"):format(self.status, state)
 end
 
