@@ -43,6 +43,7 @@ local scripts = {
   { name = "29-wsapi-servers", takes = 0 },
   { name = "30-long-polling", takes = 0.3 },
   { name = "31-websocket", takes = 0.4 },
+  { name = "32-chat", takes = 0.6 },
 }
 
 local LATENESS = 3 -- seconds by which a busy machine may be late; nothing may ever be early
