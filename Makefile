@@ -24,10 +24,12 @@ INSTALL = install
 BUILD_PACKAGES = gcc libc6-dev make pkg-config liblua5.4-dev lua5.4 libev-dev libreadline-dev \
   libc-ares-dev libssl-dev node-llhttp zlib1g-dev libwslay-dev nettle-dev
 TEST_PACKAGES  = lua-busted lua-lpeg lua-socket lua-sec lua-redis lua-wsapi lua-orbit redis-server \
-  openssl curl wrk netcat-openbsd python3-websockets node-ws
+  openssl curl wrk netcat-openbsd python3-websockets node-ws lua-dkjson lua-sql-postgres postgresql
 LINT_PACKAGES  = clang clang-format clang-tidy lua-check
 OTHER_PACKAGES = valgrind luarocks
-PACKAGES       = $(BUILD_PACKAGES) $(TEST_PACKAGES) $(LINT_PACKAGES) $(OTHER_PACKAGES)
+BROWSER_PACKAGES = chromium chromium-driver fonts-dejavu-core # for `make browser`
+PACKAGES       = $(BUILD_PACKAGES) $(TEST_PACKAGES) $(LINT_PACKAGES) $(OTHER_PACKAGES) \
+  $(BROWSER_PACKAGES)
 
 # $(call ensure,PACKAGES): installs them if one is missing; to check takes neither root nor network.
 ensure = if command -v dpkg-query >/dev/null && \
@@ -201,9 +203,14 @@ test: ## Run the C tests, the specs (under moonlet and under lua5.4) and the tut
 	@tests/ci/check $(BUILD) c specs plain tutorial
 
 tutorial: ## Run the tutorial's scripts and compare what they print
-	@$(call ensure,$(BUILD_PACKAGES) lua-socket)
+	@$(call ensure,$(BUILD_PACKAGES) lua-socket lua-dkjson)
 	@$(MAKE) --no-print-directory all
 	@$(BUILD)/moonlet scripts/tutorial/run.lua
+
+browser: ## Use the chat's page in headless Chromium; pictures of it go to BUILD/browser
+	@$(call ensure,$(BUILD_PACKAGES) $(TEST_PACKAGES) $(BROWSER_PACKAGES))
+	@$(MAKE) --no-print-directory all
+	@SPECS="$(wildcard tests/browser/*_spec.lua)" tests/ci/check $(BUILD) specs
 
 SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 
@@ -320,6 +327,6 @@ help: ## Show this list
 FORCE:
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: FORCE all library module test-programs test tutorial sanitize valgrind bench \
+.PHONY: FORCE all library module test-programs test tutorial browser sanitize valgrind bench \
   bench-instructions fuzz lint lint-format lint-lua lint-clang format tidy doc deps install \
   install-module uninstall rock packaging dist clean help
