@@ -50,6 +50,9 @@ local SAMPLES = {
   ["moonlet.llhttp.Parser"] = function()
     return require("moonlet.llhttp").new("request")
   end,
+  ["moonlet.nghttp2.Session"] = function()
+    return require("moonlet.nghttp2").new("client")
+  end,
   ["moonlet.os.File"] = function()
     local os, File = require "moonlet.os", require("moonlet.os").File
     return assert(os.open("/dev/null")), File

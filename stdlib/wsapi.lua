@@ -1,4 +1,4 @@
---- An HTTP/1.1 server for WSAPI applications.
+--- A server of HTTP/1.1 and HTTP/2 for WSAPI applications.
 --
 --     local wsapi = require "moonlet.wsapi"
 --
@@ -37,6 +37,17 @@
 -- slow), 413 (too large a body), 414 (too long a first line), 431 (too long or too many headers),
 -- 501 (unknown transfer coding). An error in the application is answered with 500 and no details,
 -- which are in the error log; once the response has begun, the connection is cut.
+--
+-- A client may speak HTTP/2 on the same port: under TLS it asks for that (ALPN, which is set unless
+-- the option `ssl` says `alpn`, or is a context), in clear text it begins with it ("prior
+-- knowledge"). Its requests are answered at the same time, each in a greenlet of its own; `spawn`
+-- counts connections, `max_streams` the requests of each. All else is the same for an application,
+-- but SERVER_PROTOCOL is "HTTP/2.0", and headers that concern a connection are left out. A request
+-- that is not read fills its window (`stream_window`) and stops no other; nor does a response that
+-- the client does not take, which is given up after `idle_timeout`. Where HTTP/1 cuts the
+-- connection, the stream is reset. A client that resets a request, or is gone, kills no greenlet:
+-- the application finds out as in HTTP/1, by an error of env.input or by its iterator not being
+-- called again. stop() lets all streams come to their ends. `upgrades` are for HTTP/1.
 -- Differs: pywsgi's application | start_response(status, headers), result | status, headers and
 --   body are returned
 -- Differs: "Connection: close, te" | not understood | closes
@@ -48,6 +59,7 @@
 -- Differs: both Content-Length and chunks | the length is dropped | 400
 -- Differs: limits of time, of lines, headers and bodies | of the first line | of all
 -- Differs: the access log | its own format | Apache's combined format, with the seconds at the end
+-- Differs: HTTP/2 | not in gevent | by ALPN, or prior knowledge
 -- Differs: the rest of a request's body | is read, whatever its length | up to `max_discard`
 
 return {

@@ -43,6 +43,7 @@ const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
 const struct extension moonlet_extensions[] = {
     {"moonlet.ares.core", "c-ares", "libc-ares-dev"},
     {"moonlet.llhttp.core", "llhttp", "node-llhttp"},
+    {"moonlet.nghttp2.core", "nghttp2", "libnghttp2-dev"},
     {"moonlet.ssl.core", "OpenSSL 3", "libssl-dev"},
     {"moonlet.wslay.core", "wslay, zlib or nettle", "libwslay-dev, zlib1g-dev and nettle-dev"},
     {"moonlet.zlib.core", "zlib", "zlib1g-dev"},

@@ -196,4 +196,6 @@ function body.send(connection, head, follows, length, code)
   return send_plain(connection, head, code, nil)
 end
 
+body.check_piece, body.checked, body.check_empty = check_piece, checked, check_empty
+
 return body

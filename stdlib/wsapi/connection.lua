@@ -206,9 +206,36 @@ local function respond(self, sock, status, headers, result, minor, keepalive, he
   return go_on
 end
 
--- Serves requests until there are no more.
+-- How HTTP/2 begins, where client and server have not agreed on it before.
+local PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+-- Whether the connection begins so; more is read as long as that cannot be known.
+local function has_preface(self, server, sock)
+  local due
+  while true do
+    local data = self.data
+    local size = math.min(#data, #PREFACE)
+    if data:sub(1, size) ~= PREFACE:sub(1, size) or size == #PREFACE then
+      sock:settimeout(server.idle_timeout)
+      return size == #PREFACE and data:sub(1, size) == PREFACE
+    end
+    due = due or now() + server.header_timeout
+    sock:settimeout(math.max(due - now(), 0))
+    local more = sock:recv()
+    if not more then
+      return false
+    end
+    self.data = data .. more
+  end
+end
+
+-- Serves requests until there are no more. If it is HTTP/2 that begins, returns what has come.
 function Connection:serve()
   local server, sock = self.server, self.sock
+  self.data = wait(self, server, sock)
+  if not self.data or server._http2 and has_preface(self, server, sock) then
+    return self.data
+  end
   local app, env_meta, logs = server._app, server._env_meta, server._log
   while true do
     local parser = read_head(self, server, sock)
@@ -244,6 +271,13 @@ function Connection:serve()
     if input ~= EMPTY and not self:_end_body() or not keepalive then
       return
     end
+  end
+end
+
+-- The server stops.
+function Connection:on_stop()
+  if self.idle then
+    self.sock:close()
   end
 end
 
@@ -348,4 +382,4 @@ function Connection:__close()
   end
 end
 
-return { new = new }
+return { new = new, class = Connection, STATUS = STATUS }

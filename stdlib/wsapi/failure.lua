@@ -1,6 +1,8 @@
 -- What is raised when a client's request breaks off or goes wrong: the client's fault and not the
 -- application's, answered with a status of its own if there is still time for it.
 
+local moonlet = require "moonlet"
+
 local Failure = {}
 Failure.__index = Failure
 Failure.__name = "moonlet.wsapi.Failure"
@@ -19,4 +21,30 @@ local function status_of(err)
   return getmetatable(err) == Failure and err.status or nil
 end
 
-return { fail = fail, status_of = status_of }
+-- An error's traceback is known only where it is raised. The error itself is left as it is, since
+-- the application's `<close>` variables see what this returns.
+local traces = setmetatable({}, { __mode = "k" })
+
+local function traced(err)
+  traces[moonlet.getcurrent()] = debug.traceback(tostring(err), 2)
+  return err
+end
+
+local function is_exit(err)
+  return type(err) == "table" and err.is and err:is(moonlet.GreenletExit)
+end
+
+-- Calls f(it) and returns its result; after an error, unless it is a kill, it:fail(err, trace).
+local function guard(f, it)
+  local ok, result = xpcall(f, traced, it)
+  if ok then
+    return result
+  elseif is_exit(result) then
+    error(result, 0)
+  end
+  local greenlet = moonlet.getcurrent()
+  it:fail(result, traces[greenlet] or tostring(result)) -- out of memory: untraced
+  traces[greenlet] = nil
+end
+
+return { fail = fail, status_of = status_of, guard = guard }

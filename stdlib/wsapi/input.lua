@@ -236,4 +236,4 @@ end
 -- That of every request without a body.
 local EMPTY = setmetatable({ length = 0, _done = true, _piece = "", _at = 1 }, Input)
 
-return { new = new, EMPTY = EMPTY }
+return { new = new, class = Input, EMPTY = EMPTY }

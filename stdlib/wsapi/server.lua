@@ -3,12 +3,13 @@
 local Connection = require "moonlet.wsapi.connection"
 local StreamServer = require("moonlet.server").StreamServer
 local application = require "moonlet.wsapi.application"
+local failure = require "moonlet.wsapi.failure"
 local llhttp = require "moonlet.llhttp"
 local log = require "moonlet.wsapi.log"
 local moonlet = require "moonlet"
 
---- An HTTP/1.1 server. A StreamServer otherwise, with its options and methods: start, stop (which
--- lets requests come to their end), serve_forever ...
+--- A server of HTTP/1.1 and HTTP/2. A StreamServer otherwise, with its options and methods: start,
+-- stop (which lets requests come to their end), serve_forever ...
 -- Source: gevent.pywsgi.WSGIServer.
 ---@class moonlet.wsapi.WSAPIServer: moonlet.server.StreamServer
 ---@field header_timeout number seconds for the head of a request (10)
@@ -18,6 +19,8 @@ local moonlet = require "moonlet"
 ---@field linger_timeout number seconds to read on after an early end (2)
 ---@field max_body integer most bytes of a request's body (1 GiB)
 ---@field max_discard integer most bytes of a body that are read although nobody asks (1 MiB)
+---@field max_streams integer most requests at once on a connection of HTTP/2 (100)
+---@field stream_window integer most bytes of a body there that wait to be read (256 KiB)
 ---@field upgrades table functions by name of another protocol, for requests that ask for it
 ---@field secure boolean whether it is one for TLS
 local WSAPIServer = StreamServer:extend("WSAPIServer")
@@ -29,6 +32,8 @@ WSAPIServer.body_rate = 500
 WSAPIServer.linger_timeout = 2
 WSAPIServer.max_body = 1 << 30
 WSAPIServer.max_discard = 1 << 20
+WSAPIServer.max_streams = 100
+WSAPIServer.stream_window = 1 << 18
 
 -- By name of the protocol: f(env, connection) is called before the application; it may add to env,
 -- take the connection and return true, or return another application to be called instead.
@@ -105,7 +110,25 @@ end
 
 -- ---- construction ----
 
+-- The half for HTTP/2, or false where moonlet was built without nghttp2.
+local function http2()
+  return pcall(require, "moonlet.nghttp2") and require "moonlet.wsapi.h2"
+end
+
+-- Clients under TLS choose the protocol.
+function WSAPIServer:_set_ssl(params)
+  if self._http2 and type(params) == "table" and params.alpn == nil then
+    local full = { alpn = { "h2", "http/1.1" } }
+    for name, value in pairs(params) do
+      full[name] = value
+    end
+    params = full
+  end
+  WSAPIServer.super._set_ssl(self, params)
+end
+
 local NUMBERS = { "header_timeout", "idle_timeout", "body_timeout", "body_rate", "linger_timeout" }
+local POSITIVE = { "max_streams", "stream_window" }
 local COUNTS = { "max_body", "max_discard" }
 
 --- A server for an application. Options, beside those of StreamServer:
@@ -122,6 +145,9 @@ local COUNTS = { "max_body", "max_discard" }
 --     idle_timeout     seconds between requests, and to wait for a client that takes nothing (75)
 --     body_timeout     seconds for a body to begin, once the application reads it (10)
 --     body_rate        bytes a second that it must keep up with from then on (500)
+--     http2            false: no HTTP/2
+--     max_streams      most requests at once on a connection of HTTP/2 (100)
+--     stream_window    most bytes of a body there that wait to be read (256 KiB)
 --     linger_timeout   seconds to read on, so that the client gets an early answer (2)
 --     upgrades         functions by name of another protocol: f(env, connection) is called before
 --                      the application for a request that asks for it; it may add to env, take
@@ -134,6 +160,7 @@ local COUNTS = { "max_body", "max_discard" }
 ---@raise an error for what cannot be an address, no application, or a wrong option
 function WSAPIServer:new(where, app, opts)
   opts = opts or {}
+  self._http2 = type(opts) == "table" and opts.http2 ~= false and http2()
   WSAPIServer.super.new(self, where, nil, opts)
   self._app = application(app)
   if not self._app then
@@ -145,13 +172,16 @@ function WSAPIServer:new(where, app, opts)
   for _, name in ipairs(COUNTS) do
     self[name] = self:_number_option(opts, name, 0)
   end
+  for _, name in ipairs(POSITIVE) do
+    self[name] = self:_number_option(opts, name, 1)
+  end
   self._limits = {
     line = self:_number_option(opts, "max_line", 1),
     header_count = self:_number_option(opts, "max_headers", 1),
     header_bytes = self:_number_option(opts, "max_header_bytes", 1),
   }
   self.upgrades = opts.upgrades or self.upgrades
-  self.secure = opts.ssl ~= nil
+  self.secure = opts.ssl and true or false
   self._log, self._error_log = log.writer(opts.log), log.writer(opts.error_log)
   self._connections, self._parsers, self._spare = {}, {}, false
   self.stopping = false
@@ -183,41 +213,30 @@ end
 
 -- ---- connections ----
 
-local function is_exit(err)
-  return type(err) == "table" and err.is and err:is(moonlet.GreenletExit)
-end
-
--- An error's traceback is known only where it is raised. The error itself is left as it is, since
--- the application's `<close>` variables see what this returns.
-local traces = setmetatable({}, { __mode = "k" })
-
-local function traced(err)
-  traces[moonlet.getcurrent()] = debug.traceback(tostring(err), 2)
-  return err
+-- Serves HTTP/1; if it is HTTP/2 that begins, returns what has come.
+local function serve(self, sock, host, port)
+  local connection <close> = Connection.new(self, sock, host, port)
+  sock:settimeout(self.idle_timeout)
+  local data = failure.guard(connection.serve, connection)
+  if not data then
+    connection:finish()
+  end
+  return data
 end
 
 function WSAPIServer:handle(sock, address)
   local host, port = address[1] or "", address[2] and tostring(address[2]) or ""
-  local connection <close> = Connection.new(self, sock, host, port)
-  sock:settimeout(self.idle_timeout)
-  local ok, err = xpcall(connection.serve, traced, connection)
-  if not ok then
-    if is_exit(err) then
-      error(err, 0)
-    end
-    local greenlet = moonlet.getcurrent()
-    connection:fail(err, traces[greenlet] or tostring(err)) -- out of memory: untraced
-    traces[greenlet] = nil
+  local agreed = self._http2 and self.secure and sock:getalpn() == "h2"
+  local data = agreed and "" or serve(self, sock, host, port)
+  if data then
+    self._http2.serve(self, sock, host, port, data)
   end
-  connection:finish()
 end
 
 --- Closes connections that wait for another request.
 function WSAPIServer:on_stop()
   for connection in pairs(self._connections) do
-    if connection.idle then
-      connection.sock:close()
-    end
+    connection:on_stop()
   end
 end
 

@@ -1,0 +1,44 @@
+--- HTTP/2 as events: what one end of a connection does with the bytes that come and go.
+--
+-- nghttp2 does it, with its protections against floods. It never waits; who has the connection
+-- gives it what arrives and sends what it has to say.
+--
+--     local session = nghttp2.new("client")
+--     local id = session:request("GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+--     sock:send(session:pull())
+--     for _, event in ipairs(assert(session:feed(sock:recv()))) do
+--       print(event.kind, event.stream, event.status)
+--     end
+--
+-- Heads that are submitted have HTTP/1.1's form, and so have requests that arrive: whoever has
+-- code for HTTP/1 writes and reads them with it. Events are tables, with a field `kind`:
+--
+--     "request"        `stream`; `head`: the text, as HTTP/1.1 has it; `ended`: no body follows
+--     "response"       `stream`, `status`, `fields`, `ended`
+--     "informational"  the same for a status below 200: the response is still to come
+--     "trailers"       `stream`, `fields`: what came behind a body
+--     "data"           `stream`, `data`: a piece of a body; consume says that it is done with
+--     "end"            `stream`: the other end sends no more on it; behind "request" too
+--     "drained"        `stream`: the piece given to data was sent; it is time for the next
+--     "sent"           `stream`: our side of it was sent to its end, before the other's has come
+--     "close"          `stream`, `code`: it is over; "NO_ERROR" if it has come to a good end;
+--                      `left`: bytes of the piece under way that were not sent
+--     "settings"       the other end has settings: see allowed
+--     "acknowledged"   it has accepted ours
+--     "pong"           `data`: it has answered a ping
+--     "goaway"         `code`, `stream`: it takes no requests behind this one
+--     "failed"         `code`: it has broken the protocol, and is told so; want_read is false
+--
+-- `fields` is a table as Parser:headers() of moonlet.llhttp gives it. Of a head with too many
+-- bytes neither that nor `head` is there, but `overlong`, true.
+--
+-- A client of HTTP has one session for each connection (TLS with ALPN "h2"). One greenlet reads:
+-- it feeds what comes, hands events to those who wait for their streams, and ends when want_read
+-- is false. One at a time sends what pull gives, whenever something was submitted, consumed or fed.
+-- A response is given to its caller at "response"; its read() takes the pieces that have come,
+-- or waits for "data", "end" or "close", and calls consume for what it takes, so that a slow
+-- reader stops its own stream only. A response that is closed early means reset. After "goaway"
+-- no further request goes here; one whose stream is behind `stream`, or is closed with
+-- "REFUSED_STREAM", was not processed: it can be sent again on another connection.
+
+return require "moonlet.nghttp2.core"
