@@ -231,10 +231,11 @@ end
 -- there are clients, curl 7.88 among them, that stop sending once they have the whole response, and
 -- wait for ever.
 function Stream:_discard()
-  local due, most = now() + self.server.linger_timeout, self.server.max_discard
-  if self.expects or self.late or self.input:_exceeds(most) then
+  local most = self.server.max_discard
+  if self.ended or self.expects or self.late or self.input:_exceeds(most) then
     return
   end
+  local due = now() + self.server.linger_timeout
   while not self.closed and not self.ended and most >= 0 do
     local piece = self:take()
     if piece then
