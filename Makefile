@@ -22,10 +22,11 @@ INSTALL = install
 # ---- Packages of Debian and its kin ------------------------------------------------------------
 
 BUILD_PACKAGES = gcc libc6-dev make pkg-config liblua5.4-dev lua5.4 libev-dev libreadline-dev \
-  libc-ares-dev libssl-dev node-llhttp libnghttp2-dev zlib1g-dev libwslay-dev nettle-dev
+  libc-ares-dev libssl-dev node-llhttp libnghttp2-dev zlib1g-dev libwslay-dev nettle-dev \
+  libzmq3-dev
 TEST_PACKAGES  = lua-busted lua-lpeg lua-socket lua-sec lua-redis lua-wsapi lua-orbit redis-server \
   openssl curl nghttp2-client wrk netcat-openbsd python3-websockets node-ws lua-dkjson \
-  lua-sql-postgres postgresql
+  lua-sql-postgres postgresql python3-zmq
 LINT_PACKAGES  = clang clang-format clang-tidy lua-check
 OTHER_PACKAGES = valgrind luarocks
 BROWSER_PACKAGES = chromium chromium-driver fonts-dejavu-core # for `make browser`
@@ -63,7 +64,7 @@ has_headers = printf '\#include <%s>\n' $(1) | $(CC) $(ALL_CPPFLAGS) -E - >/dev/
 # stdlib/NAME/*.c become moonlet.NAME.core, where pkg-config finds the NAME_library, and the
 # compiler the NAME_header of a library that pkg-config does not know, which is linked by NAME_libs.
 # vm/modules.c has the list for the message of a build without one.
-EXTENSIONS      = ares llhttp nghttp2 ssl wslay zlib
+EXTENSIONS      = ares llhttp nghttp2 ssl wslay zlib zmq
 ares_library    = libcares
 nghttp2_library = libnghttp2
 ssl_library     = openssl >= 3
@@ -71,6 +72,7 @@ wslay_library   = zlib nettle
 wslay_header    = wslay/wslay.h
 wslay_libs      = -lwslay
 zlib_library    = zlib
+zmq_library     = libzmq >= 4.3
 
 # llhttp comes from Debian's node-llhttp as sources, which become part of the module; elsewhere as
 # a library.

@@ -90,6 +90,10 @@ static void notify(struct io *io, int revents) {
   }
 }
 
+void io_tell(struct link *ring, int events) {
+  notify(container_of(ring, struct io, waiting), events);
+}
+
 /* After a change in the ring: watches for what is wanted, and of its own accord for input. */
 static void adjust(struct io *io, int events) {
   int now = watched(io);

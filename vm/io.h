@@ -43,6 +43,9 @@ struct link *io_own(lua_State *L, struct hub *hub, int *holder);
    had it is left with -1.  Its ring is no more than a place for them to leave from then on. */
 void io_disown(struct hub *hub, int fd);
 
+/* Tells those in the ring who wait for one of the events that their descriptor is ready. */
+void io_tell(struct link *ring, int events);
+
 /* A waiter, its `events` set, has joined the ring, or has left it. */
 void io_enter(struct link *ring);
 void io_leave(struct link *ring);

@@ -7,6 +7,7 @@
 #include "moonlet.h"
 #include "searcher.h"
 
+MOONLET_API int luaopen_moonlet_edge_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_event(lua_State *L);
 MOONLET_API int luaopen_moonlet_select(lua_State *L);
 MOONLET_API int luaopen_moonlet_local(lua_State *L);
@@ -24,6 +25,7 @@ MOONLET_API int luaopen_moonlet_wsapi_core(lua_State *L);
 
 const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
                                     {"moonlet.class", luaopen_moonlet_class},
+                                    {"moonlet.edge.core", luaopen_moonlet_edge_core},
                                     {"moonlet.event", luaopen_moonlet_event},
                                     {"moonlet.select", luaopen_moonlet_select},
                                     {"moonlet.local", luaopen_moonlet_local},

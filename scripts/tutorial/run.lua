@@ -39,6 +39,7 @@ local scripts = {
   { name = "24-subprocess", takes = 1, at = { 0, 0.2, 0.4, 0.6, 0.8 } },
   { name = "25-wait-read-write", takes = 0 },
   { name = "26-actors", takes = 0.05 },
+  { name = "27-zeromq", takes = 0 },
   { name = "28-simple-server", takes = 0.05 },
   { name = "29-wsapi-servers", takes = 0 },
   { name = "30-long-polling", takes = 0.3 },

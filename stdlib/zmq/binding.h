@@ -1,0 +1,88 @@
+/*
+ * binding.h: contexts and sockets of libzmq as Lua has them.
+ *
+ * Nothing here waits: sending and receiving are operations of an edge (edge.h), and the end of
+ * a context is awaited by a thread that reports to a descriptor.
+ */
+#ifndef MOONLET_ZMQ_BINDING_H
+#define MOONLET_ZMQ_BINDING_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <sys/types.h>
+#include <zmq.h>
+
+#include "../../vm/list.h"
+#include "../edge.h"
+
+#define CONTEXT_TYPE "moonlet.zmq.Context"
+#define SOCKET_TYPE "moonlet.zmq.Socket"
+
+struct context {
+  void *zmq;           /* NULL: ended, or about to */
+  struct link sockets; /* ring: the open ones */
+  int fd;              /* while it ends: can be read when it has; else -1 */
+  pid_t pid;           /* of whom it works for */
+};
+
+struct socket {
+  struct edge edge;
+  void *zmq;           /* NULL: closed */
+  pid_t pid;           /* its context's */
+  struct link sibling; /* among the context's */
+  int type;
+  zmq_msg_t incoming; /* here, so that an error in Lua does not leak it */
+};
+
+/* ---- errors ---- */
+
+/* nil, the message of the errno, the errno */
+int binding_fail(lua_State *L, int code);
+
+/* ---- sockets (socket.c) ---- */
+
+extern const struct edge_kind socket_edge;
+
+struct socket *socket_check(lua_State *L, int arg);
+
+/* Open, or NULL after pushing nil, "closed". */
+struct socket *socket_check_open(lua_State *L, int arg);
+
+/* core.socket(context, type) */
+int socket_new(lua_State *L);
+
+/* Nobody waits for it any longer, its messages linger. */
+void socket_close(lua_State *L, struct socket *self);
+
+extern const luaL_Reg socket_methods[];
+
+/* ---- its options, and the context's (options.c) ---- */
+
+int socket_setsockopt(lua_State *L);
+int socket_getsockopt(lua_State *L);
+
+/* ---- messages (message.c) ---- */
+
+/* Operations by the names of the methods. */
+struct named_operation {
+  const char *name;
+  struct edge_operation operation;
+};
+
+extern const struct named_operation message_operations[]; /* the last has no name */
+
+/* ---- contexts (context.c) ---- */
+
+struct context *context_check(lua_State *L, int arg);
+
+/* core.context([io_threads]) */
+int context_new(lua_State *L);
+
+extern const luaL_Reg context_methods[];
+
+/* ---- constants (constants.c) ---- */
+
+/* Pushes a table: "REQ" -> 3. */
+void constants_push(lua_State *L);
+
+#endif
