@@ -120,6 +120,13 @@ local SAMPLES = {
   ["moonlet.zlib.Inflater"] = function()
     return require("moonlet.zlib").inflate()
   end,
+  ["moonlet.zmq.ZContext"] = function()
+    return require("moonlet.zmq").Context()
+  end,
+  ["moonlet.zmq.ZSocket"] = function()
+    local zmq = require "moonlet.zmq"
+    return zmq.Context():socket(zmq.PAIR)
+  end,
 }
 
 for _, name in ipairs { "Socket", "Stream", "TCP", "UDP", "Unix", "UnixDatagram", "Secure" } do

@@ -91,14 +91,18 @@ static void drop(lua_State *L, struct edge *edge) {
   edge->fd = -1;
 }
 
-static void attach(lua_State *L, struct hub *hub, struct edge *edge) {
-  edge->descriptor = io_own(L, hub, edge->fd);
+/* core.attach(object): it may be waited for from now on. */
+static int l_attach(lua_State *L) {
+  struct edge *edge = lua_touserdata(L, 1);
+  luaL_argexpected(L, edge && lua_rawlen(L, 1) >= sizeof *edge, 1, "edge");
+  edge->descriptor = io_own(L, hub_of(L), edge->fd);
   edge->watch.notify = on_change;
   edge->watch.events = EV_READ;
   edge->look = look;
   edge->drop = drop;
   list_init(&edge->getters);
   list_init(&edge->putters);
+  return 0;
 }
 
 /* ---- operations ---- */
@@ -168,14 +172,11 @@ static int step(lua_State *L, bool timed_out) {
 static int begin(lua_State *L, const struct method *method, double limit) {
   struct edge *edge = lua_touserdata(L, 1);
   int timeout = method->operation->timeout;
-  struct hub *hub = hub_of(L);
   if (lua_isnoneornil(L, timeout))
     limit = edge->kind->patience(edge, method->operation->waits);
-  if (!edge->descriptor)
-    attach(L, hub, edge);
   edge->unbroken = 0;
   lua_settop(L, timeout);
-  lua_pushnumber(L, limit == NO_LIMIT ? NO_LIMIT : hub_now(hub) + limit);
+  lua_pushnumber(L, limit == NO_LIMIT ? NO_LIMIT : hub_now(hub_of(L)) + limit);
   return block(L, method);
 }
 
@@ -219,7 +220,7 @@ static int l_method(lua_State *L) {
 }
 
 int luaopen_moonlet_edge_core(lua_State *L) {
-  static const luaL_Reg functions[] = {{"method", l_method}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"attach", l_attach}, {"method", l_method}, {NULL, NULL}};
   luaL_newlib(L, functions);
   return 1;
 }

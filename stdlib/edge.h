@@ -41,7 +41,7 @@ struct edge {
   unsigned unbroken;              /* operations in a row that did not have to wait */
   struct link getters;            /* ring: who waits to receive; one is told for each message */
   struct link putters;            /* ring: who waits to send; all are told */
-  struct link *descriptor;        /* its ring; NULL: nobody has waited yet */
+  struct link *descriptor;        /* its ring; NULL: not attached yet */
   struct waiter watch;            /* in it while somebody waits */
   int (*look)(struct edge *edge); /* tells those who wait; what is ready now */
   void (*drop)(lua_State *L, struct edge *edge); /* for edge_close */

@@ -21,7 +21,7 @@ local moonlet = require "moonlet"
 local select_module = require "moonlet.select"
 local wait_read = require("moonlet.socket").wait_read
 
-local Context, Socket = core.Context, core.Socket
+local ZContext, ZSocket = core.Context, core.Socket
 
 local zmq = setmetatable({
   Context = core.context,
@@ -34,19 +34,28 @@ local zmq = setmetatable({
 }, { __index = core.constants })
 
 for name, operation in pairs(core.operations) do
-  Socket[name] = edge.method(operation)
+  ZSocket[name] = edge.method(operation)
 end
 
 -- ---- contexts ----
 
+local function new_socket(context, type)
+  local socket, message, errno = core.socket(context, type)
+  if not socket then
+    return nil, message, errno
+  end
+  edge.attach(socket)
+  return socket
+end
+
 --- A new socket.
 -- Source: zmq_socket.
 ---@param type integer zmq.REQ ...
----@return moonlet.zmq.Socket|nil
+---@return moonlet.zmq.ZSocket|nil
 ---@return string # the reason
 ---@return integer # the errno
-function Context:socket(type)
-  return core.socket(self, type)
+function ZContext:socket(type)
+  return new_socket(self, type)
 end
 
 local function finish(context, linger, timeout)
@@ -65,12 +74,12 @@ end
 --- Closes all of its sockets and waits until what they have sent has gone.
 -- Greenlets that wait for one of the sockets get nil, "closed". Called again, it waits on.
 -- Source: zmq_ctx_term.
--- Differs: sockets that are open | it waits until somebody closes them | it closes them
+-- Differs: it waits until somebody closes its sockets | it closes them
 ---@param timeout? number|Timeout seconds
 ---@return true|nil
 ---@return string # "timeout", or the reason
 ---@return integer # the errno
-function Context:term(timeout)
+function ZContext:term(timeout)
   return finish(self, nil, timeout)
 end
 
@@ -81,12 +90,12 @@ end
 ---@return true|nil
 ---@return string # "timeout", or the reason
 ---@return integer # the errno
-function Context:destroy(linger, timeout)
+function ZContext:destroy(linger, timeout)
   return finish(self, linger, timeout)
 end
 
 -- Where an error ends the block, nobody waits for messages.
-function Context:__close(err)
+function ZContext:__close(err)
   finish(self, err ~= nil and 0 or nil)
 end
 
@@ -98,7 +107,7 @@ end
 ---@return true|nil
 ---@return string # the reason
 ---@return integer # the errno
-function Socket:subscribe(prefix)
+function ZSocket:subscribe(prefix)
   return self:setsockopt(zmq.SUBSCRIBE, prefix)
 end
 
@@ -107,7 +116,7 @@ end
 ---@return true|nil
 ---@return string # the reason
 ---@return integer # the errno
-function Socket:unsubscribe(prefix)
+function ZSocket:unsubscribe(prefix)
   return self:setsockopt(zmq.UNSUBSCRIBE, prefix)
 end
 
@@ -116,17 +125,17 @@ local monitors = 0
 --- A socket that receives what happens to this one's connections: see receive_event.
 -- Source: pyzmq's Socket.get_monitor_socket.
 ---@param events? integer the sum of zmq.EVENT_CONNECTED ...; all if nothing is said
----@return moonlet.zmq.Socket|nil
+---@return moonlet.zmq.ZSocket|nil
 ---@return string # the reason
 ---@return integer # the errno
-function Socket:monitor(events)
+function ZSocket:monitor(events)
   monitors = monitors + 1
   local endpoint = "inproc://moonlet.monitor." .. monitors
   local ok, message, errno = self:_monitor(endpoint, events)
   if not ok then
     return nil, message, errno
   end
-  local monitor = core.socket(self:context(), zmq.PAIR)
+  local monitor = new_socket(self:context(), zmq.PAIR)
   if monitor then
     monitor:connect(endpoint)
   end
@@ -140,7 +149,7 @@ end
 ---@return integer|nil # zmq.EVENT_CONNECTED ...
 ---@return integer|string # what belongs to it: a descriptor, an errno; or "timeout", "closed"
 ---@return string # the endpoint
-function Socket:receive_event(timeout)
+function ZSocket:receive_event(timeout)
   local numbers, endpoint, errno = self:receive(timeout)
   if not numbers then
     return nil, endpoint, errno
@@ -166,7 +175,7 @@ function Poller:new()
 end
 
 local function is_socket(object)
-  return getmetatable(object) == Socket
+  return getmetatable(object) == ZSocket
 end
 
 --- From now on watches a socket or a descriptor; again for the same: replaces the events.
@@ -239,7 +248,7 @@ local function add_descriptors(self, ready, readable, writable)
 end
 
 --- Waits until something registered is ready.
--- Differs: the timeout | milliseconds | seconds
+-- Differs: the timeout is in milliseconds | in seconds
 ---@param timeout? number|Timeout seconds
 ---@return any[][] # of {object, events}; empty at the timeout
 function Poller:poll(timeout)
@@ -268,14 +277,14 @@ local function wait_for_events(socket, events, timeout)
   return ready[1] and ready[1][2] or 0
 end
 
---- Waits until it can receive or send, as the events say.
+--- ZSocket:poll([events [, timeout]]): waits until it can receive or send, as the events say.
 -- With one argument, that is the timeout.
 -- Source: pyzmq's Socket.poll.
 ---@param events? integer zmq.POLLIN, if nothing is said, zmq.POLLOUT, or their sum
 ---@param timeout? number|Timeout seconds
 ---@return integer|nil # those that apply, 0 at the timeout
 ---@return string # "closed", by another greenlet too
-function Socket:poll(...)
+function ZSocket:poll(...)
   local events, timeout = ...
   if select("#", ...) < 2 then
     events, timeout = nil, events
@@ -321,9 +330,9 @@ end
 
 --- Passes messages on between two sockets, in both directions, until one is closed.
 -- Source: zmq_proxy.
----@param frontend moonlet.zmq.Socket
----@param backend moonlet.zmq.Socket
----@param capture? moonlet.zmq.Socket gets a copy of each message
+---@param frontend moonlet.zmq.ZSocket
+---@param backend moonlet.zmq.ZSocket
+---@param capture? moonlet.zmq.ZSocket gets a copy of each message
 ---@return nil
 ---@return string # "closed", "Context was terminated" ...
 ---@return integer # the errno

@@ -20,19 +20,28 @@ function peer.start(command)
   return self
 end
 
---- Starts Lua code under the plain lua5.4, with arguments.
-function peer.lua(code, ...)
+local function start_code(command, code, ...)
   local script = os.tmpname()
   local file <close> = assert(io.open(script, "w"))
   file:write(code)
   file:close()
-  local words = { "unset LUA_PATH LUA_CPATH; lua5.4", script }
+  local words = { command, script }
   for _, word in ipairs { ... } do
     words[#words + 1] = "'" .. word .. "'"
   end
   local self = peer.start(table.concat(words, " "))
   self.code = script
   return self
+end
+
+--- Starts Lua code under the plain lua5.4, with arguments.
+function peer.lua(code, ...)
+  return start_code("unset LUA_PATH LUA_CPATH; lua5.4", code, ...)
+end
+
+--- Starts Python code under the system's own Python, which has its packages, with arguments.
+function peer.python(code, ...)
+  return start_code("/usr/bin/python3 -u", code, ...)
 end
 
 --- What it has printed so far.

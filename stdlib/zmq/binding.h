@@ -12,11 +12,10 @@
 #include <sys/types.h>
 #include <zmq.h>
 
-#include "../../vm/list.h"
 #include "../edge.h"
 
-#define CONTEXT_TYPE "moonlet.zmq.Context"
-#define SOCKET_TYPE "moonlet.zmq.Socket"
+#define CONTEXT_TYPE "moonlet.zmq.ZContext"
+#define SOCKET_TYPE "moonlet.zmq.ZSocket"
 
 struct context {
   void *zmq;           /* NULL: ended, or about to */

@@ -23,11 +23,12 @@ struct context *context_check(lua_State *L, int arg) {
 }
 
 /***
- * Context([io_threads]): a new context, which sockets are made in.
+ * zmq.Context([io_threads]): a new context, which sockets are made in.
  * Those of one context can talk to each other by "inproc://name". A context does not outlive a
  * fork: a child makes one of its own.
  * @param io_threads? integer  which carry the messages; 1 if nothing is said
- * Source: zmq.Context.
+ * @return moonlet.zmq.ZContext
+ * Source: pyzmq's Context.
  */
 int context_new(lua_State *L) {
   lua_Integer threads = luaL_optinteger(L, 1, ZMQ_IO_THREADS_DFLT);
@@ -135,7 +136,7 @@ static int l_gc(lua_State *L) {
 /* ---- the rest ---- */
 
 /***
- * Context:closed(): whether its end has begun.
+ * ZContext:closed(): whether its end has begun.
  * @return boolean
  */
 static int l_closed(lua_State *L) {
@@ -144,7 +145,7 @@ static int l_closed(lua_State *L) {
 }
 
 /***
- * Context:set(option, value): sets an option of the context.
+ * ZContext:set(option, value): sets an option of the context.
  * @param option integer  zmq.MAX_SOCKETS ...
  * @param value integer
  * @return true|nil
@@ -163,7 +164,7 @@ static int l_set(lua_State *L) {
 }
 
 /***
- * Context:get(option): the value of an option of the context.
+ * ZContext:get(option): the value of an option of the context.
  * @param option integer  zmq.MAX_SOCKETS ...
  * @return integer|nil
  * @return string # the reason
@@ -194,7 +195,7 @@ static int l_tostring(lua_State *L) {
 }
 
 /***
- * @class moonlet.zmq.Context
+ * @class moonlet.zmq.ZContext
  * What sockets are made in. Without a call of `term` what was sent last may be lost when the
  * program ends.
  */

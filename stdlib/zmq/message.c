@@ -34,7 +34,7 @@ static int refuse_to_receive(lua_State *L) {
 }
 
 /***
- * Socket:receive([timeout]): waits for a message and takes it.
+ * ZSocket:receive([timeout]): waits for a message and takes it.
  * @param timeout? number|Timeout  seconds; without one the option RCVTIMEO counts
  * @return string|nil # the first part, or all there is
  * @return string ... # its other parts; or the reason: "timeout", "closed" by another greenlet,
@@ -68,7 +68,7 @@ static void push_message(lua_State *L, struct socket *self, bool always_table) {
 }
 
 /***
- * Socket:receive_multipart([timeout]): the same, with the parts in a table.
+ * ZSocket:receive_multipart([timeout]): the same, with the parts in a table.
  * @param timeout? number|Timeout  seconds
  * @return string[]|nil
  * @return string # the reason
@@ -86,7 +86,7 @@ static int receive_multipart(lua_State *L) {
 }
 
 /***
- * Socket:receive_batch([max [, timeout]]): waits for a message, and takes with it what else is
+ * ZSocket:receive_batch([max [, timeout]]): waits for a message, and takes with it what else is
  * there.
  * @param max? integer  at most so many; 100 if nothing is said
  * @param timeout? number|Timeout  seconds
@@ -162,7 +162,7 @@ static int finish_sending(lua_State *L, int failure, int flags) {
 }
 
 /***
- * Socket:send(message [, flags [, timeout]]): sends a message, and waits for room for it first.
+ * ZSocket:send(message [, flags [, timeout]]): sends a message, and waits for room for it first.
  * @param message string|string[]  or its parts
  * @param flags? integer  zmq.SNDMORE: more parts follow; zmq.DONTWAIT: like a timeout of 0
  * @param timeout? number|Timeout  seconds; without one the option SNDTIMEO counts
@@ -247,10 +247,10 @@ static int pass(lua_State *L) {
 }
 
 const struct named_operation message_operations[] = {
-    {"receive", {"Socket:receive", &socket_edge, EDGE_IN, 2, receive}},
+    {"receive", {"ZSocket:receive", &socket_edge, EDGE_IN, 2, receive}},
     {"receive_multipart",
-     {"Socket:receive_multipart", &socket_edge, EDGE_IN, 2, receive_multipart}},
-    {"receive_batch", {"Socket:receive_batch", &socket_edge, EDGE_IN, 3, receive_batch}},
-    {"send", {"Socket:send", &socket_edge, EDGE_OUT, 4, send_message}},
+     {"ZSocket:receive_multipart", &socket_edge, EDGE_IN, 2, receive_multipart}},
+    {"receive_batch", {"ZSocket:receive_batch", &socket_edge, EDGE_IN, 3, receive_batch}},
+    {"send", {"ZSocket:send", &socket_edge, EDGE_OUT, 4, send_message}},
     {"_pass", {"zmq.proxy", &socket_edge, EDGE_IN, 4, pass}},
     {NULL, {0}}};

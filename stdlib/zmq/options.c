@@ -70,7 +70,7 @@ static int set(lua_State *L, void *zmq, int option) {
 }
 
 /***
- * Socket:setsockopt(option, value): sets an option.
+ * ZSocket:setsockopt(option, value): sets an option.
  * @param option integer  zmq.LINGER ...; times of options are in milliseconds, as libzmq has them
  * @param value integer|boolean|string|nil  what the option's kind is; keys of CURVE have 32 bytes,
  *   or 40 in Z85
@@ -115,7 +115,7 @@ static int push_string(lua_State *L, void *zmq, int option, enum type type) {
 }
 
 /***
- * Socket:getsockopt(option): the value of an option.
+ * ZSocket:getsockopt(option): the value of an option.
  * @param option integer  zmq.LAST_ENDPOINT ...
  * @return integer|string|nil # keys of CURVE in Z85
  * @return string # the reason

@@ -91,7 +91,7 @@ void socket_close(lua_State *L, struct socket *self) {
 }
 
 /***
- * Socket:close([linger]): closes it; a second call does nothing.
+ * ZSocket:close([linger]): closes it; a second call does nothing.
  * Who waits for it gets nil and "closed". What was sent and has not gone yet is kept for as long
  * as the option LINGER says: for ever, if nothing was said.
  * @param linger? number  seconds, in place of that option
@@ -114,7 +114,7 @@ static int l_end(lua_State *L) {
 }
 
 /***
- * Socket:closed(): whether it is closed.
+ * ZSocket:closed(): whether it is closed.
  * @return boolean
  */
 static int l_closed(lua_State *L) {
@@ -156,7 +156,7 @@ static void push_last_endpoint(lua_State *L, void *zmq) {
 }
 
 /***
- * Socket:bind(endpoint): receives connections there.
+ * ZSocket:bind(endpoint): receives connections there.
  * @param endpoint string  "tcp://127.0.0.1:5555", "tcp://127.0.0.1:*", "ipc:///path",
  *   "inproc://name"
  * @return string|nil # the endpoint, with the port that was chosen for *
@@ -172,7 +172,7 @@ static int l_bind(lua_State *L) {
 }
 
 /***
- * Socket:connect(endpoint): connects to it, and again whenever the connection breaks.
+ * ZSocket:connect(endpoint): connects to it, and again whenever the connection breaks.
  * @param endpoint string
  * @return true|nil
  * @return string # the reason
@@ -182,7 +182,7 @@ static int l_bind(lua_State *L) {
 static int l_connect(lua_State *L) { return use_endpoint(L, zmq_connect); }
 
 /***
- * Socket:unbind(endpoint): receives no more connections there.
+ * ZSocket:unbind(endpoint): receives no more connections there.
  * @param endpoint string  as bind has returned it
  * @return true|nil
  * @return string # the reason
@@ -192,7 +192,7 @@ static int l_connect(lua_State *L) { return use_endpoint(L, zmq_connect); }
 static int l_unbind(lua_State *L) { return use_endpoint(L, zmq_unbind); }
 
 /***
- * Socket:disconnect(endpoint): ends the connection.
+ * ZSocket:disconnect(endpoint): ends the connection.
  * @param endpoint string
  * @return true|nil
  * @return string # the reason
@@ -202,8 +202,8 @@ static int l_unbind(lua_State *L) { return use_endpoint(L, zmq_unbind); }
 static int l_disconnect(lua_State *L) { return use_endpoint(L, zmq_disconnect); }
 
 /***
- * Socket:context(): the context that it was made in.
- * @return moonlet.zmq.Context
+ * ZSocket:context(): the context that it was made in.
+ * @return moonlet.zmq.ZContext
  */
 static int l_context(lua_State *L) {
   socket_check(L, 1);
@@ -226,7 +226,7 @@ static int l_monitor(lua_State *L) {
 /* ---- being waited for with others ---- */
 
 /***
- * Socket:getfd(): the descriptor that says that something may have changed.
+ * ZSocket:getfd(): the descriptor that says that something may have changed.
  * With it and with `dirty`, moonlet.select takes sockets like these for reading.
  * @return integer # -1 if it is closed
  */
@@ -237,7 +237,7 @@ static int l_getfd(lua_State *L) {
 }
 
 /***
- * Socket:events(): what can be done without waiting.
+ * ZSocket:events(): what can be done without waiting.
  * @return integer # the sum of POLLIN and POLLOUT, as far as they apply; 0 if it is closed
  * Source: ZMQ_EVENTS.
  */
@@ -250,7 +250,7 @@ static int l_events(lua_State *L) {
 }
 
 /***
- * Socket:dirty(): whether it can receive without waiting.
+ * ZSocket:dirty(): whether it can receive without waiting.
  * @return boolean
  */
 static int l_dirty(lua_State *L) {
@@ -260,7 +260,7 @@ static int l_dirty(lua_State *L) {
 }
 
 /***
- * @class moonlet.zmq.Socket
+ * @class moonlet.zmq.ZSocket
  * A socket of ZeroMQ's, made by context:socket. Several greenlets may send and receive at a time;
  * each message goes to the one that has waited longest.
  */
