@@ -233,7 +233,7 @@ valgrind: ## Run the C tests and the specs (or only those in SPECS=...) under va
 	  all test-programs
 	@WRAP="$(VALGRIND)" SPECS="$(SPECS)" LIMIT=900 tests/ci/check $(BUILD)/valgrind c specs
 
-bench: all $(BUILD)/tests/bench/floor ## Run the benchmarks: against bare loops over lua_resume
+bench: all $(addprefix $(BUILD)/tests/bench/,floor messages) ## Run the benchmarks: against bare loops over lua_resume
 	@tests/bench/run $(BUILD)
 
 bench-instructions: all $(BUILD)/tests/bench/floor ## Count instructions instead of time
@@ -242,6 +242,7 @@ bench-instructions: all $(BUILD)/tests/bench/floor ## Count instructions instead
 
 # The floor holds liblua as the command does, so that they differ in nothing else.
 $(BUILD)/tests/bench/floor: private LUA_LIBS := $(or $(LUA_STATIC),$(LUA_LIBS))
+$(BUILD)/tests/bench/messages: private LUA_LIBS := $(call about_library,--libs,zmq)
 
 ifneq ($(wildcard tests/fuzz/run),)
 fuzz: all ## Run the fuzzers

@@ -1,4 +1,4 @@
--- The programs that the benchmarks run: scripts of peer/ and measures of floor.c.
+-- The programs that the benchmarks run: scripts of peer/, floor.c and messages.c.
 
 local programs = { build = arg[1], moonlet = arg[1] .. "/moonlet" }
 
@@ -14,6 +14,11 @@ end
 -- The command for a measure of floor.c; FLOOR stands for the program itself.
 function programs.floor(words)
   return floor .. " " .. words:gsub("FLOOR", floor)
+end
+
+-- The command for a measure of messages.c.
+function programs.messages(words)
+  return ("%s/tests/bench/messages %s"):format(programs.build, words)
 end
 
 -- What a command prints.

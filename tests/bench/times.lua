@@ -1,13 +1,14 @@
 -- Measures the runtime and its floor in turn, several rounds in one run, and compares medians.
 -- Times are of CPU, but for pools of threads and processes, which have another width of their own
--- as their floor. Prints a table and writes BUILD/bench.tsv, with the least and the most.
+-- as their floor, and for messages, which have two threads of a program in C. Prints a table and
+-- writes BUILD/bench.tsv, with the least and the most.
 
 local programs = require "tests.bench.programs"
 
 local ROUNDS = 5
 
--- peer: a folder of peer/ and its arguments; floor: those of floor.c, or against: those of another
--- peer; then metric = title.
+-- peer: a folder of peer/ and its arguments; floor: those of floor.c, messages: of messages.c, or
+-- against: of another peer; then metric = title.
 local measures = {
   {
     peer = "M1 2 400000",
@@ -95,6 +96,16 @@ local measures = {
     { "task", "  a task that does nothing" },
   },
   {
+    peer = "zmq reqrep 20000",
+    messages = "reqrep 20000",
+    { "message", "ZeroMQ: request and reply" },
+  },
+  {
+    peer = "zmq pushpull 500000",
+    messages = "pushpull 500000",
+    { "message", "  a message from PUSH to PULL" },
+  },
+  {
     peer = "M9 15",
     floor = "start 15 FLOOR empty",
     { "start_cpu", "start of the interpreter" },
@@ -113,6 +124,12 @@ local function sample(measure, side, command)
   end
 end
 
+local function floor_command(measure)
+  return measure.against and programs.peer(measure.against)
+    or measure.messages and programs.messages(measure.messages)
+    or programs.floor(measure.floor)
+end
+
 local function run_rounds()
   for _, measure in ipairs(measures) do
     measure.samples, measure.units = { peer = {}, floor = {} }, {}
@@ -121,8 +138,7 @@ local function run_rounds()
     io.stderr:write(("round %d of %d\n"):format(round, ROUNDS))
     for _, measure in ipairs(measures) do
       sample(measure, "peer", programs.peer(measure.peer))
-      local against = measure.against and programs.peer(measure.against)
-      sample(measure, "floor", against or programs.floor(measure.floor))
+      sample(measure, "floor", floor_command(measure))
     end
   end
 end
