@@ -17,6 +17,34 @@ local INTERNAL = { ["moonlet.group_map"] = true, ["moonlet.nursery"] = true,
 -- and the class, where it is not the object's own.
 local SAMPLES = {
   ["moonlet.Greenlet"] = moonlet.getcurrent,
+  ["moonlet.actor.Actor"] = function()
+    local which <close> = require("moonlet.actor").spawn(moonlet.sleep)
+    return which
+  end,
+  ["moonlet.actor.Call"] = function()
+    local actor = require "moonlet.actor"
+    local which <close> = actor.spawn(function(self)
+      local _, call = self:receive()
+      call:reply(call)
+    end)
+    return which:call("x")
+  end,
+  ["moonlet.actor.Connection"] = function()
+    local connection <close> = require("moonlet.actor").connect("tcp://127.0.0.1:1")
+    return connection
+  end,
+  ["moonlet.actor.Down"] = function()
+    local actor = require "moonlet.actor"
+    return actor.Down("actor", "reason")
+  end,
+  ["moonlet.actor.Listener"] = function()
+    local listener <close> = require("moonlet.actor").listen("tcp://127.0.0.1:*")
+    return listener
+  end,
+  ["moonlet.actor.Remote"] = function()
+    local connection <close> = require("moonlet.actor").connect("tcp://127.0.0.1:1")
+    return connection:actor("x")
+  end,
   ["moonlet.GreenletExit"] = function()
     return moonlet.GreenletExit("text")
   end,

@@ -20,6 +20,7 @@ MOONLET_API int luaopen_moonlet_socket_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_subprocess_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_testing_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_threadpool_core(lua_State *L);
+MOONLET_API int luaopen_moonlet_values_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_workers_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_wsapi_core(lua_State *L);
 
@@ -38,6 +39,7 @@ const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
                                     {"moonlet.subprocess.core", luaopen_moonlet_subprocess_core},
                                     {"moonlet.testing.core", luaopen_moonlet_testing_core},
                                     {"moonlet.threadpool.core", luaopen_moonlet_threadpool_core},
+                                    {"moonlet.values.core", luaopen_moonlet_values_core},
                                     {"moonlet.workers.core", luaopen_moonlet_workers_core},
                                     {"moonlet.wsapi.core", luaopen_moonlet_wsapi_core},
                                     {NULL, NULL}};

@@ -39,6 +39,11 @@ function peer.lua(code, ...)
   return start_code("unset LUA_PATH LUA_CPATH; lua5.4", code, ...)
 end
 
+--- Starts Lua code under the program that runs the spec, with arguments.
+function peer.script(code, ...)
+  return start_code("'" .. support.interpreter .. "'", code, ...)
+end
+
 --- Starts Python code under the system's own Python, which has its packages, with arguments.
 function peer.python(code, ...)
   return start_code("/usr/bin/python3 -u", code, ...)
