@@ -150,6 +150,7 @@ describe("moonlet.actor across processes", function()
     local waiting = moonlet.spawn(function()
       return { other:wait(5) }
     end)
+    moonlet.sleep(0)
     assert.same({ nil, "dead", "broken" }, { other:call({ "fail" }, 5) })
     assert.same({ true, "broken" }, waiting:get())
     other = worker:call({ "spawn" }, 5)

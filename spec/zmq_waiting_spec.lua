@@ -1,5 +1,6 @@
 -- Greenlets that wait for sockets of ZeroMQ's.
 
+local ThreadPool = require("moonlet.threadpool").ThreadPool
 local moonlet = require "moonlet"
 local places = require "support.places"
 local select = require("moonlet.select").select
@@ -366,6 +367,66 @@ describe("moonlet.zmq's waiting", function()
       sender:kill()
     end)
   end
+
+  it("is the parent's affair in the child of a fork, where all is closed", function()
+    local result = support.run_script([[
+      local moonlet, zmq = require "moonlet", require "moonlet.zmq"
+      context = zmq.Context()
+      a, b = context:socket(zmq.PAIR), context:socket(zmq.PAIR)
+      a:bind("inproc://fork")
+      b:connect("inproc://fork")
+      local Pool = require("moonlet.processpool").Pool
+      require("moonlet.processpool.core").program = function() return "a host" end
+      local pool = Pool(1)
+      a:send("x")
+      print(pool:spawn(function()
+        local own <close> = require("moonlet.zmq").Context()
+        local c, d = own:socket(3), own:socket(4)
+        d:bind("inproc://own")
+        c:connect("inproc://own")
+        c:send("y")
+        local _, why = b:receive()
+        local results = { a:closed(), context:closed(), why, d:receive() }
+        a:close()
+        context:term()
+        a, b, context = nil, nil, nil
+        collectgarbage()
+        return table.unpack(results)
+      end):get(10))
+      print(b:receive(1))
+      a:send("z")
+      print(b:receive(1))
+      context:term()
+    ]])
+    assert.equal("", result.stderr)
+    assert.equal("true\ttrue\tclosed\ty\nx\nz\n", result.stdout)
+  end)
+
+  it("goes on in the threads of a pool, each with a context of its own", function()
+    local threads = ThreadPool(2)
+    local puller = context:socket(zmq.PULL)
+    local endpoint = puller:bind("tcp://127.0.0.1:*")
+    local tasks = {}
+    for i = 1, 2 do
+      tasks[i] = threads:spawn(function(where, name)
+        local inner = require "moonlet.zmq"
+        local own <close> = inner.Context()
+        local pusher = own:socket(inner.PUSH)
+        pusher:connect(where)
+        for _ = 1, 500 do
+          pusher:send(name)
+        end
+      end, endpoint, "t" .. i)
+    end
+    local counts = { t1 = 0, t2 = 0 }
+    for _ = 1, 1000 do
+      local name = puller:receive(10)
+      counts[name] = counts[name] + 1
+    end
+    moonlet.joinall(tasks)
+    threads:kill()
+    assert.same({ t1 = 500, t2 = 500 }, counts)
+  end)
 
   describe("poll", function()
     it("says what a socket is ready for", function()

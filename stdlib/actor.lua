@@ -39,6 +39,7 @@ local owners = setmetatable({}, { __mode = "k" })
 
 --- A call that waits for its reply.
 ---@class moonlet.actor.Call: Object
+---@field message any
 local Call = Object:extend("Call")
 
 function Call:new(message, answer)
@@ -432,6 +433,7 @@ function actor.listen(endpoint, setup)
 end
 
 --- Connects to a process that listens; does not wait for it.
+--- If there is a connection to that endpoint, this returns it as it is.
 ---@param endpoint string
 ---@param setup? function setup(socket) sets options of the socket of moonlet.zmq, such as CURVE's
 ---@return moonlet.actor.Connection|nil

@@ -18,6 +18,12 @@ return function(actor, locals, Remote)
     self._watches = {} -- number -> function(reason)
     self._watched = {} -- the other side's number -> function that cancels
     self._remotes = setmetatable({}, { __mode = "v" }) -- target -> Remote, for there is one of each
+    self._namer = function(value)
+      return self:_name(value)
+    end
+    self._finder = function(name)
+      return self:_find(name)
+    end
   end
 
   -- ---- actors in messages ----
@@ -59,9 +65,7 @@ return function(actor, locals, Remote)
   -- ---- sending ----
 
   function Channel:_encode(...)
-    local text, reason = wire.encode(function(value)
-      return self:_name(value)
-    end, ...)
+    local text, reason = wire.encode(self._namer, ...)
     return text or error(reason:gsub("^value %d+: ?", ""), 0)
   end
 
@@ -217,9 +221,7 @@ return function(actor, locals, Remote)
   end
 
   function Channel:_receive(text)
-    handle(self, wire.decode(function(name)
-      return self:_find(name)
-    end, text))
+    handle(self, wire.decode(self._finder, text))
   end
 
   -- ---- the end of the connection ----

@@ -9,7 +9,6 @@
 
 #include <lauxlib.h>
 #include <lua.h>
-#include <sys/types.h>
 #include <zmq.h>
 
 #include "../edge.h"
@@ -21,17 +20,34 @@ struct context {
   void *zmq;           /* NULL: ended, or about to */
   struct link sockets; /* ring: the open ones */
   int fd;              /* while it ends: can be read when it has; else -1 */
-  pid_t pid;           /* of whom it works for */
+  unsigned forks;      /* binding_forks when it was made */
 };
 
 struct socket {
   struct edge edge;
   void *zmq;           /* NULL: closed */
-  pid_t pid;           /* its context's */
+  unsigned forks;      /* the context's */
   struct link sibling; /* among the context's */
   int type;
   zmq_msg_t incoming; /* here, so that an error in Lua does not leak it */
 };
+
+/*
+ * How many forks lie behind this process.  What was made before one belongs to the parent, whose
+ * threads serve it: for the child it is closed.  (libzmq's functions would never return.)
+ */
+extern unsigned binding_forks;
+
+static inline bool context_is_open(const struct context *self) {
+  return self->zmq && self->forks == binding_forks;
+}
+
+static inline bool socket_is_open(const struct socket *self) {
+  return self->zmq && self->forks == binding_forks;
+}
+
+/* A time in seconds from argument `arg`, in milliseconds; -1: for ever. */
+int binding_check_time(lua_State *L, int arg);
 
 /* ---- errors ---- */
 

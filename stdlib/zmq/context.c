@@ -34,7 +34,7 @@ int context_new(lua_State *L) {
   lua_Integer threads = luaL_optinteger(L, 1, ZMQ_IO_THREADS_DFLT);
   luaL_argcheck(L, threads >= 0 && threads <= 1024, 1, "from 0 to 1024 expected");
   struct context *self = lua_newuserdatauv(L, sizeof *self, 0);
-  *self = (struct context){.fd = -1, .pid = getpid()};
+  *self = (struct context){.fd = -1, .forks = binding_forks};
   list_init(&self->sockets);
   luaL_setmetatable(L, CONTEXT_TYPE);
   self->zmq = zmq_ctx_new();
@@ -103,9 +103,9 @@ static void set_linger(struct context *self, int linger) {
  */
 static int l_shutdown(lua_State *L) {
   struct context *self = context_check(L, 1);
-  if (self->zmq && !lua_isnoneornil(L, 2))
-    set_linger(self, (int)(luaL_checknumber(L, 2) * 1e3));
-  int failure = self->zmq ? begin_to_end(L, self) : 0;
+  if (context_is_open(self) && !lua_isnoneornil(L, 2))
+    set_linger(self, binding_check_time(L, 2));
+  int failure = context_is_open(self) ? begin_to_end(L, self) : 0;
   if (failure)
     return binding_fail(L, failure);
   if (self->fd < 0)
@@ -124,10 +124,9 @@ static int l_ended(lua_State *L) {
   return 0;
 }
 
-/* In the child of a fork nobody would hear of it but the parent. */
 static int l_gc(lua_State *L) {
   struct context *self = context_check(L, 1);
-  if (self->zmq && self->pid == getpid())
+  if (context_is_open(self))
     begin_to_end(L, self);
   self->zmq = NULL;
   return l_ended(L);
@@ -140,7 +139,7 @@ static int l_gc(lua_State *L) {
  * @return boolean
  */
 static int l_closed(lua_State *L) {
-  lua_pushboolean(L, !context_check(L, 1)->zmq);
+  lua_pushboolean(L, !context_is_open(context_check(L, 1)));
   return 1;
 }
 
@@ -155,7 +154,7 @@ static int l_closed(lua_State *L) {
  */
 static int l_set(lua_State *L) {
   struct context *self = context_check(L, 1);
-  if (!self->zmq)
+  if (!context_is_open(self))
     return binding_fail(L, ETERM);
   if (zmq_ctx_set(self->zmq, (int)luaL_checkinteger(L, 2), (int)luaL_checkinteger(L, 3)) != 0)
     return binding_fail(L, errno);
@@ -173,7 +172,7 @@ static int l_set(lua_State *L) {
  */
 static int l_get(lua_State *L) {
   struct context *self = context_check(L, 1);
-  if (!self->zmq)
+  if (!context_is_open(self))
     return binding_fail(L, ETERM);
   int value = zmq_ctx_get(self->zmq, (int)luaL_checkinteger(L, 2));
   if (value < 0)

@@ -1,10 +1,23 @@
 /* core.c: require "moonlet.zmq.core", libzmq without waiting: what moonlet.zmq is made of. */
 #include <errno.h>
+#include <limits.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "binding.h"
 
 __attribute__((visibility("default"))) int luaopen_moonlet_zmq_core(lua_State *L);
+
+unsigned binding_forks;
+
+static void count_fork(void) { binding_forks++; }
+
+static void watch_forks(void) { pthread_atfork(NULL, NULL, count_fork); }
+
+int binding_check_time(lua_State *L, int arg) {
+  double milliseconds = luaL_checknumber(L, arg) * 1e3;
+  return milliseconds >= 0 && milliseconds <= INT_MAX ? (int)milliseconds : -1;
+}
 
 int binding_fail(lua_State *L, int code) {
   luaL_pushfail(L);
@@ -139,6 +152,8 @@ static const luaL_Reg functions[] = {{"context", context_new},
                                      {NULL, NULL}};
 
 int luaopen_moonlet_zmq_core(lua_State *L) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, watch_forks);
   luaL_newlib(L, functions);
   make_class(L, CONTEXT_TYPE, context_methods);
   lua_setfield(L, -2, "Context");

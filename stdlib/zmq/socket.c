@@ -1,7 +1,6 @@
 /* socket.c: sockets, but for their messages and options. */
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "binding.h"
 
@@ -9,12 +8,12 @@ enum { UV_CONTEXT = 1 }; /* kept as long as the socket */
 
 /* ---- what can be done now ---- */
 
-/* At the end of the context everything can: it fails at once. */
+/* At the end of the context everything can be done: it fails at once. */
 static int ready(struct edge *edge) {
   const struct socket *self = (struct socket *)edge;
   int events = 0;
   size_t size = sizeof events;
-  if (zmq_getsockopt(self->zmq, ZMQ_EVENTS, &events, &size) != 0)
+  if (!socket_is_open(self) || zmq_getsockopt(self->zmq, ZMQ_EVENTS, &events, &size) != 0)
     return EDGE_IN | EDGE_OUT;
   return (events & ZMQ_POLLIN ? EDGE_IN : 0) | (events & ZMQ_POLLOUT ? EDGE_OUT : 0);
 }
@@ -39,7 +38,7 @@ struct socket *socket_check(lua_State *L, int arg) {
 
 struct socket *socket_check_open(lua_State *L, int arg) {
   struct socket *self = socket_check(L, arg);
-  if (self->zmq)
+  if (socket_is_open(self))
     return self;
   luaL_pushfail(L);
   lua_pushliteral(L, "closed");
@@ -55,14 +54,14 @@ int socket_new(lua_State *L) {
   struct context *context = context_check(L, 1);
   int type = (int)luaL_checkinteger(L, 2);
   luaL_argcheck(L, type >= ZMQ_PAIR && type <= ZMQ_STREAM, 2, "not a type of socket");
-  if (!context->zmq)
+  if (!context_is_open(context))
     return binding_fail(L, ETERM);
   struct socket *self = lua_newuserdatauv(L, sizeof *self, 1);
   memset(self, 0, sizeof *self);
   zmq_msg_init(&self->incoming);
   self->edge.kind = &socket_edge;
   self->type = type;
-  self->pid = context->pid;
+  self->forks = context->forks;
   luaL_setmetatable(L, SOCKET_TYPE);
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, UV_CONTEXT);
@@ -78,14 +77,13 @@ int socket_new(lua_State *L) {
   return 1;
 }
 
-/* (In the child of a fork, libzmq's threads would hear of it in the parent.) */
 void socket_close(lua_State *L, struct socket *self) {
   if (!self->zmq)
     return;
   edge_close(L, &self->edge);
   list_remove(&self->sibling);
   zmq_msg_close(&self->incoming);
-  if (self->pid == getpid())
+  if (self->forks == binding_forks)
     zmq_close(self->zmq);
   self->zmq = NULL;
 }
@@ -99,8 +97,8 @@ void socket_close(lua_State *L, struct socket *self) {
  */
 static int l_close(lua_State *L) {
   struct socket *self = socket_check(L, 1);
-  if (self->zmq && !lua_isnoneornil(L, 2)) {
-    int linger = (int)(luaL_checknumber(L, 2) * 1e3);
+  if (socket_is_open(self) && !lua_isnoneornil(L, 2)) {
+    int linger = binding_check_time(L, 2);
     zmq_setsockopt(self->zmq, ZMQ_LINGER, &linger, sizeof linger);
   }
   socket_close(L, self);
@@ -118,7 +116,7 @@ static int l_end(lua_State *L) {
  * @return boolean
  */
 static int l_closed(lua_State *L) {
-  lua_pushboolean(L, !socket_check(L, 1)->zmq);
+  lua_pushboolean(L, !socket_is_open(socket_check(L, 1)));
   return 1;
 }
 
@@ -128,7 +126,7 @@ static const char *const type_names[] = {"PAIR",   "PUB",  "SUB",  "REQ",  "REP"
 static int l_tostring(lua_State *L) {
   const struct socket *self = socket_check(L, 1);
   lua_pushfstring(L, "<zmq.%s socket %p: %s>", type_names[self->type], self,
-                  self->zmq ? "open" : "closed");
+                  socket_is_open(self) ? "open" : "closed");
   return 1;
 }
 
@@ -232,7 +230,7 @@ static int l_monitor(lua_State *L) {
  */
 static int l_getfd(lua_State *L) {
   const struct socket *self = socket_check(L, 1);
-  lua_pushinteger(L, self->zmq ? self->edge.fd : -1);
+  lua_pushinteger(L, socket_is_open(self) ? self->edge.fd : -1);
   return 1;
 }
 
@@ -243,7 +241,7 @@ static int l_getfd(lua_State *L) {
  */
 static int l_events(lua_State *L) {
   struct socket *self = socket_check(L, 1);
-  int ready_now = self->zmq ? edge_ready(&self->edge) : 0;
+  int ready_now = socket_is_open(self) ? edge_ready(&self->edge) : 0;
   lua_pushinteger(L, (ready_now & EDGE_IN ? ZMQ_POLLIN : 0) |
                          (ready_now & EDGE_OUT ? ZMQ_POLLOUT : 0));
   return 1;
@@ -255,7 +253,7 @@ static int l_events(lua_State *L) {
  */
 static int l_dirty(lua_State *L) {
   struct socket *self = socket_check(L, 1);
-  lua_pushboolean(L, self->zmq && (edge_ready(&self->edge) & EDGE_IN));
+  lua_pushboolean(L, socket_is_open(self) && (edge_ready(&self->edge) & EDGE_IN));
   return 1;
 }
 
