@@ -74,11 +74,13 @@ describe("moonlet.actor across processes", function()
     connection = assert(actor.connect(endpoint))
     worker = connection:actor("worker")
     finally(function()
-      local pid = worker:call({ "pid" }, 5)
+      local id
+      support.eventually(function() -- a worker that has failed is started anew
+        id = worker:call({ "pid" }, 5)
+        return id
+      end)
       assert(actor.shutdown(5))
-      if pid then
-        support.kill("KILL", pid)
-      end
+      support.kill("KILL", id)
       process:__close()
     end)
     return endpoint
@@ -258,6 +260,25 @@ describe("moonlet.actor across processes", function()
     assert.equal(connection, actor.connect(endpoint))
     support.kill("KILL", id)
     second:__close()
+  end)
+
+  it("forgets calls whose caller waits no longer", function()
+    local listener = assert(actor.listen("tcp://127.0.0.1:*"))
+    local me = actor.spawn(function(self)
+      local _, call = self:receive()
+      moonlet.sleep(0.1)
+      assert.is_false(call:reply(1))
+      self:receive()
+    end)
+    actor.register("me", me)
+    local remote = actor.connect(listener.endpoint):actor("me")
+    assert.same({ nil, "timeout" }, { remote:call("x", 0.03) })
+    support.eventually(function()
+      return not next(me._calls)
+    end)
+    assert.is_false(me:wait(0.15))
+    me:kill()
+    assert.is_true(actor.shutdown(5))
   end)
 
   it("waits for a process that is not there yet", function()

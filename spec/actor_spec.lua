@@ -95,6 +95,7 @@ describe("moonlet.actor", function()
     moonlet.sleep(0)
     caller:kill()
     assert.equal(6, which:call(3))
+    assert.is_nil(next(which._calls))
   end)
 
   it("ends the calls of an actor that ends, in their order", function()
@@ -111,6 +112,7 @@ describe("moonlet.actor", function()
         end)
       end
       moonlet.sleep(0)
+      collectgarbage()
       if message == "kill" then
         assert.is_true(which:kill())
       else

@@ -42,10 +42,18 @@ local owners = setmetatable({}, { __mode = "k" })
 ---@field message any
 local Call = Object:extend("Call")
 
-function Call:new(message, answer)
+function Call:new(message, answer, calls)
   self.message = message
   self._answer = answer -- function(...): gets what the call returns, once
+  self._calls = calls -- of the actor, which this is one of
 end
+
+function Call:_forget()
+  self._answer = nil
+  self._calls[self] = nil
+end
+
+Call.__close = Call._forget
 
 --- Has the call return these values.
 ---@param ... any
@@ -56,7 +64,7 @@ function Call:reply(...)
     return false
   end
   answer(...)
-  self._answer = nil
+  self:_forget()
   return true
 end
 
@@ -97,7 +105,7 @@ function Actor:new()
   self.trap_exits = false
   self._number = count
   self._inbox = Queue()
-  self._calls = setmetatable({}, { __mode = "k" }) -- not answered yet -> number
+  self._calls = {} -- those not answered yet -> their numbers
   self._watches = {} -- who is to be told of the end, in order
   self._monitored, self._linked = {}, {} -- actor -> function that ends it
 end
@@ -162,19 +170,18 @@ function Actor:_watch(tell)
   end
 end
 
--- Puts a call in; answer(...) gets its results, also when the actor ends.
+-- Puts a call in and returns it; answer(...) gets its results, also when the actor ends. Nothing is
+-- returned by a dead actor.
 function Actor:_call(message, answer)
   if self:dead() then
-    return answer(nil, "dead", reason_of(self._greenlet))
+    answer(nil, "dead", reason_of(self._greenlet))
+    return nil
   end
-  local call
-  call = Call(message, function(...)
-    answer(...)
-    self._calls[call] = nil
-  end)
+  local call = Call(message, answer, self._calls)
   count = count + 1
   self._calls[call] = count
   self._inbox:put(call)
+  return call
 end
 
 local function check_message(message, name)
@@ -206,7 +213,7 @@ function Actor:call(message, timeout)
     error("an actor cannot call itself", 2)
   end
   local result = AsyncResult()
-  self:_call(message, function(...)
+  local _ <close> = self:_call(message, function(...)
     result:set(...)
   end)
   return result:get(timeout)

@@ -95,7 +95,7 @@ static void drop(lua_State *L, struct edge *edge) {
 static int l_attach(lua_State *L) {
   struct edge *edge = lua_touserdata(L, 1);
   luaL_argexpected(L, edge && lua_rawlen(L, 1) >= sizeof *edge, 1, "edge");
-  edge->descriptor = io_own(L, hub_of(L), edge->fd);
+  edge->descriptor = io_own(L, hub_of(L), &edge->fd);
   edge->watch.notify = on_change;
   edge->watch.events = EV_READ;
   edge->look = look;

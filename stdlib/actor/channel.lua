@@ -15,6 +15,7 @@ return function(actor, locals, Remote)
   function Channel:new()
     self._next = 0
     self._calls = {} -- number -> function(...)
+    self._serving = {} -- the other side's number -> its Call here
     self._watches = {} -- number -> function(reason)
     self._watched = {} -- the other side's number -> function that cancels
     self._remotes = setmetatable({}, { __mode = "v" }) -- target -> Remote, for there is one of each
@@ -91,7 +92,10 @@ return function(actor, locals, Remote)
       result:set(...)
     end
     local _ <close> = setmetatable({}, { __close = function()
-      self._calls[number] = nil
+      if self._calls[number] then
+        self._calls[number] = nil
+        self:_post("forget", number)
+      end
     end })
     local ok, reason = self:_transmit(text, timeout)
     if not ok then
@@ -143,7 +147,8 @@ return function(actor, locals, Remote)
     if not which then
       return self:_post("reply", number, nil, "dead")
     end
-    which:_call(message, function(...)
+    self._serving[number] = which:_call(message, function(...)
+      self._serving[number] = nil
       local first, second, reason = ...
       if first == nil and second == "dead" then
         self:_post("reply", number, nil, "dead", self:_reason(reason))
@@ -151,6 +156,14 @@ return function(actor, locals, Remote)
         self:_post("reply", number, ...)
       end
     end)
+  end
+
+  function handlers.forget(self, number)
+    local call = self._serving[number]
+    self._serving[number] = nil
+    if call then
+      call:_forget()
+    end
   end
 
   function handlers.reply(self, number, ...)
@@ -241,6 +254,9 @@ return function(actor, locals, Remote)
     end
     for _, number in ipairs(sorted(self._watches)) do
       self:_told(number, "lost")
+    end
+    for _, number in ipairs(sorted(self._serving)) do
+      handlers.forget(self, number)
     end
     for _, number in ipairs(sorted(self._watched)) do
       handlers.unwatch(self, number)
