@@ -206,6 +206,21 @@ describe("moonlet.actor across processes", function()
     process = again
   end)
 
+  it("notices a process that says nothing any longer", function()
+    start()
+    local id = pid()
+    local waiting = moonlet.spawn(function()
+      return { worker:call { "silence" } }
+    end)
+    moonlet.sleep(0.01)
+    support.kill("STOP", id)
+    local ok, result = pcall(waiting.get, waiting, 15)
+    support.kill("CONT", id)
+    assert.is_true(ok)
+    assert.same({ nil, "lost" }, result)
+    assert.is_true(connection:wait(10))
+  end)
+
   it("ends with what it is linked to", function()
     start()
     local far = worker:call({ "spawn" }, 5)

@@ -455,7 +455,7 @@ end
 ---@return true|nil
 ---@return string # "timeout"
 function actor.shutdown(timeout)
-  return remote().shutdown(timeout)
+  return not package.loaded["moonlet.actor.remote"] or remote().shutdown(timeout)
 end
 
 return actor
