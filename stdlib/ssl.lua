@@ -311,6 +311,16 @@ end
 ---@class moonlet.ssl.Connection: moonlet.socket.Secure
 local Connection = socket_core.Secure:extend("SSL connection")
 
+-- Why a socket cannot be put under TLS, or nil.
+local function socket_problem(sock)
+  local is_socket = type(sock) == "userdata" and sock.is and sock:is(socket_core.Socket)
+  if not is_socket or not sock:is(socket_core.Stream) then
+    local got = is_socket and tostring(sock) or sock == nil and "no value" or type(sock)
+    return "stream of moonlet.socket expected, got " .. got
+  end
+  return not sock.class:find "client" and "socket is not connected" or nil
+end
+
 --- Puts a connected socket under TLS. The connection takes the socket's place: the socket itself is
 -- left without a descriptor. dohandshake() comes next.
 ---@param sock moonlet.socket.Stream
@@ -322,9 +332,9 @@ local Connection = socket_core.Secure:extend("SSL connection")
 -- Differs: data received before the handshake is lost | the socket is refused with "unread data"
 function ssl.wrap(sock, params)
   local context = params
-  if type(sock) ~= "userdata" or not sock.is or not sock:is(socket_core.Stream) then
-    error(("bad argument #1 to 'wrap' (socket of moonlet.socket expected, got %s)"):format(
-            sock == nil and "no value" or type(sock)), 2)
+  local problem = socket_problem(sock)
+  if problem then
+    error(("bad argument #1 to 'wrap' (%s)"):format(problem), 2)
   end
   if type(params) ~= "userdata" then
     local message
