@@ -91,12 +91,14 @@ local function behave_like_a_pool(make)
     end)
 
     it("refuses what is not a function of Lua that stands alone", function()
-      local other = {}
+      local other, helper = {}, function() end
       for expected, f in pairs {
         ["bad argument #1 to 'spawn' (functions in C cannot be sent)"] = print,
         ["bad argument #1 to 'spawn' (function expected, got table)"] = {},
         ["(its upvalue 'other' cannot be sent: pass it as an argument)"] =
           function() return other end,
+        ["(its upvalue 'helper' cannot be sent: define or require it inside)"] =
+          function() return helper() end,
       } do
         local err = support.error_of(pool.spawn, pool, f)
         assert.truthy(err:find(expected, 1, true), err)

@@ -45,7 +45,7 @@ static bool is_globals(lua_State *L, const char *name) {
   return same;
 }
 
-/* Pushes a letter for each upvalue of the function at 1; or returns the name of another. */
+/* Pushes a letter for each upvalue of the function at 1; or another, whose name it returns. */
 static const char *push_upvalues(lua_State *L) {
   char letters[256];
   const char *name;
@@ -75,8 +75,10 @@ static int l_carry(lua_State *L) {
   }
   const char *other = push_upvalues(L);
   if (other) {
+    const char *advice =
+        lua_isfunction(L, -1) ? "define or require it inside" : "pass it as an argument";
     lua_pushnil(L);
-    lua_pushfstring(L, "its upvalue '%s' cannot be sent: pass it as an argument", other);
+    lua_pushfstring(L, "its upvalue '%s' cannot be sent: %s", other, advice);
     return 2;
   }
   lua_insert(L, 1);
