@@ -388,9 +388,9 @@ end
 --- Names. For a client, the name of the server it wants, which the certificate has to be for; an
 -- IP address is not sent, but verified. For a server, its contexts by the names that clients may
 -- ask for. To be called before the handshake.
----@param names string|table|function # server: name -> context, or a function of the name (nil if
+---@param names string|table|function server: name -> context, or a function of the name (nil if
 --   the client sends none) that returns a context or nil
----@param strict? boolean # server: a client that asks for none of them is refused
+---@param strict? boolean server: a client that asks for none of them is refused
 ---@return true
 ---@raise an error for a name that cannot be one
 -- Source: LuaSec.
@@ -425,7 +425,7 @@ function Connection:getsniname()
 end
 
 --- The peer's certificate, or another of its chain.
----@param n? integer # 1: its own, the default; 2 and so on: towards the root
+---@param n? integer 1: its own, the default; 2 and so on: towards the root
 ---@return moonlet.ssl.Certificate?
 -- Source: LuaSec.
 function Connection:getpeercertificate(n)
@@ -462,7 +462,7 @@ function Connection:getfinished()
 end
 
 --- What the two sides have agreed on.
----@param field? string # only this one
+---@param field? string only this one
 ---@return any # without a field a table { protocol, cipher, key, authentication, encryption, mac,
 --   bits, algbits, export, compression, resumed }; nil before the handshake
 -- Source: LuaSec.
@@ -503,7 +503,7 @@ end
 
 --- Keys for other uses, which both sides have and nobody else.
 ---@param label string
----@param size integer # bytes
+---@param size integer bytes
 ---@param context? string
 ---@return string|nil
 ---@return string # why there are none
@@ -525,7 +525,7 @@ end
 ---@param usage integer
 ---@param selector integer
 ---@param matching integer
----@param data string # as bytes
+---@param data string as bytes
 ---@return true|nil
 ---@return string # why not
 -- Source: LuaSec; RFC 6698.
