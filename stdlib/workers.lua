@@ -78,16 +78,16 @@ end
 
 -- A request for f(...). Errors are those of who called the method, unless the level says otherwise.
 function Workers:_pack(level, f, ...)
-  local code, reason = self._carried[f], nil
+  local code = self._carried[f]
   if not code then
-    code, reason = core.carry(f)
+    local why
+    code, why = core.carry(f)
     if not code then
-      error(("bad argument #1 to 'spawn' (%s)"):format(reason), level + 1)
+      error(("bad argument #1 to 'spawn' (%s)"):format(why), level + 1)
     end
     self._carried[f] = code
   end
-  local request
-  request, reason = core.pack(code, f, ...)
+  local request, reason = core.pack(code, f, ...)
   if not request then
     error(reason, level + 1)
   end
