@@ -5,7 +5,7 @@ local workers = require "support.workers"
 
 local block, double = workers.block, workers.double
 
--- Functions that run in workers have no upvalues.
+-- Functions that run in workers refer to no others.
 
 local function getpid()
   local file <close> = assert(io.open("/proc/self/stat"))

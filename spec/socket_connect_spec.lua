@@ -181,6 +181,20 @@ describe("moonlet.socket, making connections:", function()
       refused(3, socket.bind, "127.0.0.1", 0, "many")
     end)
 
+    it("blames whoever gave a bad argument", function()
+      local here = "socket_connect_spec%.lua:%d+: bad argument #"
+      for _, name in ipairs { "connect", "connect4", "connect6", "bind" } do
+        assert.matches(here .. "1 to '" .. name .. "'", support.error_of(function()
+          local sock = socket[name](nil, 80)
+          return sock
+        end))
+        assert.matches(here .. "2 to '" .. name .. "'", support.error_of(function()
+          local sock = socket[name]("127.0.0.1", {})
+          return sock
+        end))
+      end
+    end)
+
     it("cannot be done by a server", function()
       local server <close>, port = sockets.listen()
       assert.matches("socket listens", support.error_of(server.connect, server, "127.0.0.1", port))

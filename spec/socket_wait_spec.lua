@@ -250,5 +250,7 @@ describe("moonlet.socket, gettime and sleep:", function()
     assert.is_true(support.clock() - before >= 0.01)
     socket.sleep(-1)
     assert.matches("bad argument #1 to 'sleep'", support.error_of(socket.sleep, "long"))
+    assert.matches("socket_wait_spec%.lua:%d+: bad argument #1 to 'sleep'",
+                   support.error_of(function() socket.sleep("long") end))
   end)
 end)

@@ -125,9 +125,14 @@ describe("moonlet.ssl", function()
       a:close()
       b:close()
       assert.same({ nil, "closed" }, { ssl.wrap(a, server_context) })
-      assert.error_matches(function() ssl.wrap(42, server_context) end, "bad argument #1")
-      assert.error_matches(function() ssl.wrap(assert(socket.tcp()), server_context) end,
-                           "not connected")
+      local here = "bad argument #1 to 'wrap' "
+      assert.error_matches(function() ssl.wrap(42, server_context) end, here)
+      local udp <close> = socket.udp()
+      local unconnected <close> = socket.tcp()
+      assert.error_matches(function() ssl.wrap(udp, server_context) end,
+                           here .. "%(stream of moonlet.socket expected, got udp{unconnected}")
+      assert.error_matches(function() ssl.wrap(unconnected, server_context) end,
+                           here .. "%(socket is not connected%)")
       assert.error_matches(function() ssl.wrap(a) end, "bad argument #2 to 'wrap'")
     end)
 

@@ -98,6 +98,13 @@ describe("subprocess.run", function()
 end)
 
 describe("subprocess.call", function()
+  it("takes the options' own elements as args, as all do", function()
+    assert.equal(3, subprocess.call { "exit 3", shell = true })
+    assert.equal("a b\n", subprocess.check_output { "echo", "a b" })
+    assert.same({ "true" }, run { "true" }.args)
+    assert.same({ "false" }, support.error_of(subprocess.check_call, { "false" }).cmd)
+  end)
+
   it("returns the exit code, or minus the signal", function()
     assert.equal(0, (call { args = { "true" } }))
     assert.equal(1, (call { args = { "false" } }))

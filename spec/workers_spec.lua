@@ -91,18 +91,34 @@ local function behave_like_a_pool(make)
     end)
 
     it("refuses what is not a function of Lua that stands alone", function()
-      local other = {}
+      local other, helper = { print }, function() end
       for expected, f in pairs {
         ["bad argument #1 to 'spawn' (functions in C cannot be sent)"] = print,
         ["bad argument #1 to 'spawn' (function expected, got table)"] = {},
-        ["(its upvalue 'other' cannot be sent: pass it as an argument)"] =
+        ["bad argument #1 to 'spawn' (its upvalue 'other' cannot be sent: define or require it"] =
           function() return other end,
+        ["(its upvalue 'helper' cannot be sent: define or require it inside)"] =
+          function() return helper() end,
       } do
         local err = support.error_of(pool.spawn, pool, f)
         assert.truthy(err:find(expected, 1, true), err)
       end
       assert.truthy(support.error_of(pool.spawn, pool):find("got no value", 1, true))
       assert.equal(3, pool:free_count())
+    end)
+
+    it("copies the data that a function refers to, each time as they are", function()
+      local n, list, none = 1, { "a", { 2.5 } }, nil
+      local function f(argument)
+        n = n + 1
+        return n, list[1], list[2][1], none, argument, math.type(n)
+      end
+      assert.same({ 2, "a", 2.5, nil, "x", "integer" }, { pool:apply(f, { "x" }) })
+      assert.same({ 2, "a", 2.5, nil, "x", "integer" }, { pool:apply(f, { "x" }) })
+      assert.equal(1, n)
+      n, none = 7, false
+      assert.same({ 8, "a", 2.5, false, nil, "integer" }, { pool:apply(f) })
+      assert.same({ 8, 9, 10 }, pool:map(function(x) return x + n end, { 1, 2, 3 }))
     end)
 
     it("takes functions that call themselves, and those without debug information", function()

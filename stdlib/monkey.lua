@@ -44,7 +44,8 @@ local function patch(...)
 end
 
 --- Puts moonlet.socket in place of LuaSocket.
--- A `socket` that is loaded already gets its functions, and remains the same table.
+-- A `socket` that is loaded already gets its functions and goes on working for whoever has it;
+-- from now on `require "socket"` gives moonlet.socket itself.
 -- Source: gevent.monkey.patch_socket.
 ---@return boolean # true
 function monkey.patch_socket()

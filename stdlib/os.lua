@@ -21,23 +21,6 @@ os.stdin = core.standard(0)
 
 local INTERVAL = 0.02 -- seconds between looks where the kernel does not tell
 
---- Opens a file whose operations block only their greenlet.
--- A FIFO to be written waits until somebody reads it; one to be read waits at its first read.
--- Source: io.open, gevent.fileobject.FileObject.
----@param path string
----@param mode? string as for io.open: "r" if nothing is said
----@return moonlet.os.File? # or nil
----@return string? # a message
----@return integer? # errno
-function os.open(path, mode)
-  local file, message, errno, again = core.open(path, mode)
-  while again do
-    moonlet.sleep(INTERVAL)
-    file, message, errno, again = core.open(path, mode)
-  end
-  return file, message, errno
-end
-
 -- ---- programs ----
 
 -- As os.execute says it.
@@ -136,6 +119,13 @@ local function check_flags(options)
   return flags
 end
 
+local function check_pid(pid)
+  if pid ~= nil and pid ~= -1 and not (math.tointeger(pid) and pid > 0) then
+    local got = type(pid) == "number" and "not a process" or "number expected, got " .. type(pid)
+    error(("bad argument #1 to 'waitpid' (%s)"):format(got), 3)
+  end
+end
+
 --- Waits for a child process; takes a status from nobody else.
 -- Without a pid: for any that was made by this module's fork.
 -- Source: gevent.os.waitpid, luaposix's posix.sys.wait.wait.
@@ -147,6 +137,7 @@ end
 ---@return "exited"|"killed"|"stopped"|"running"|string # or "timeout", or a message
 ---@return integer? # exit code, signal, or errno
 function os.waitpid(pid, options, timeout)
+  check_pid(pid)
   local flags = check_flags(options)
   if flags & core.WUNTRACED == 0 or flags & core.WNOHANG ~= 0 then
     return core.waitpid(pid, flags, timeout)

@@ -56,27 +56,28 @@ socket.unix = setmetatable({
 
 -- ---- arguments ----
 
--- For a function that the user calls: blames its caller.
-local function bad_argument(number, name, message)
-  error(("bad argument #%d to '%s' (%s)"):format(number, name, message), 4)
+-- For a check in a function that the user calls: blames the caller of that. `depth`: how many
+-- checks the check is within.
+local function bad_argument(number, name, message, depth)
+  error(("bad argument #%d to '%s' (%s)"):format(number, name, message), 4 + (depth or 0))
 end
 
-local function check_host(host, number, name)
+local function check_host(host, number, name, depth)
   if type(host) ~= "string" then
     local got = host == nil and "no value" or type(host)
-    bad_argument(number, name, "string expected, got " .. got)
+    bad_argument(number, name, "string expected, got " .. got, depth)
   elseif host:find("\0", 1, true) then
-    bad_argument(number, name, "host contains a NUL")
+    bad_argument(number, name, "host contains a NUL", depth)
   end
 end
 
-local function check_port(port, number, name)
+local function check_port(port, number, name, depth)
   local value = tonumber(port)
   if type(port) ~= "string" and not value then
     local got = port == nil and "no value" or type(port)
-    bad_argument(number, name, "number or string expected, got " .. got)
+    bad_argument(number, name, "number or string expected, got " .. got, depth)
   elseif value and not (math.tointeger(value) and value >= 0 and value <= 65535) then
-    bad_argument(number, name, "port out of range")
+    bad_argument(number, name, "port out of range", depth)
   end
 end
 
@@ -157,11 +158,11 @@ local function connect(host, port, local_host, local_port, family)
 end
 
 local function check_ends(name, host, port, local_host, local_port)
-  check_host(host, 1, name)
-  check_port(port, 2, name)
+  check_host(host, 1, name, 1)
+  check_port(port, 2, name, 1)
   if local_host ~= nil then
-    check_host(local_host, 3, name)
-    check_port(local_port or 0, 4, name)
+    check_host(local_host, 3, name, 1)
+    check_port(local_port or 0, 4, name, 1)
   end
 end
 
@@ -339,6 +340,9 @@ end
 ---@param seconds? number
 -- Source: LuaSocket.
 function socket.sleep(seconds)
+  if seconds ~= nil and not tonumber(seconds) then
+    bad_argument(1, "sleep", "number expected, got " .. type(seconds), -1)
+  end
   moonlet.sleep(seconds)
 end
 

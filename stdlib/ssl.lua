@@ -311,6 +311,16 @@ end
 ---@class moonlet.ssl.Connection: moonlet.socket.Secure
 local Connection = socket_core.Secure:extend("SSL connection")
 
+-- Why a socket cannot be put under TLS, or nil.
+local function socket_problem(sock)
+  local is_socket = type(sock) == "userdata" and sock.is and sock:is(socket_core.Socket)
+  if not is_socket or not sock:is(socket_core.Stream) then
+    local got = is_socket and tostring(sock) or sock == nil and "no value" or type(sock)
+    return "stream of moonlet.socket expected, got " .. got
+  end
+  return not sock.class:find "client" and "socket is not connected" or nil
+end
+
 --- Puts a connected socket under TLS. The connection takes the socket's place: the socket itself is
 -- left without a descriptor. dohandshake() comes next.
 ---@param sock moonlet.socket.Stream
@@ -322,9 +332,9 @@ local Connection = socket_core.Secure:extend("SSL connection")
 -- Differs: data received before the handshake is lost | the socket is refused with "unread data"
 function ssl.wrap(sock, params)
   local context = params
-  if type(sock) ~= "userdata" or not sock.is or not sock:is(socket_core.Stream) then
-    error(("bad argument #1 to 'wrap' (socket of moonlet.socket expected, got %s)"):format(
-            sock == nil and "no value" or type(sock)), 2)
+  local problem = socket_problem(sock)
+  if problem then
+    error(("bad argument #1 to 'wrap' (%s)"):format(problem), 2)
   end
   if type(params) ~= "userdata" then
     local message
@@ -378,9 +388,9 @@ end
 --- Names. For a client, the name of the server it wants, which the certificate has to be for; an
 -- IP address is not sent, but verified. For a server, its contexts by the names that clients may
 -- ask for. To be called before the handshake.
----@param names string|table|function # server: name -> context, or a function of the name (nil if
+---@param names string|table|function server: name -> context, or a function of the name (nil if
 --   the client sends none) that returns a context or nil
----@param strict? boolean # server: a client that asks for none of them is refused
+---@param strict? boolean server: a client that asks for none of them is refused
 ---@return true
 ---@raise an error for a name that cannot be one
 -- Source: LuaSec.
@@ -415,7 +425,7 @@ function Connection:getsniname()
 end
 
 --- The peer's certificate, or another of its chain.
----@param n? integer # 1: its own, the default; 2 and so on: towards the root
+---@param n? integer 1: its own, the default; 2 and so on: towards the root
 ---@return moonlet.ssl.Certificate?
 -- Source: LuaSec.
 function Connection:getpeercertificate(n)
@@ -452,7 +462,7 @@ function Connection:getfinished()
 end
 
 --- What the two sides have agreed on.
----@param field? string # only this one
+---@param field? string only this one
 ---@return any # without a field a table { protocol, cipher, key, authentication, encryption, mac,
 --   bits, algbits, export, compression, resumed }; nil before the handshake
 -- Source: LuaSec.
@@ -493,7 +503,7 @@ end
 
 --- Keys for other uses, which both sides have and nobody else.
 ---@param label string
----@param size integer # bytes
+---@param size integer bytes
 ---@param context? string
 ---@return string|nil
 ---@return string # why there are none
@@ -515,7 +525,7 @@ end
 ---@param usage integer
 ---@param selector integer
 ---@param matching integer
----@param data string # as bytes
+---@param data string as bytes
 ---@return true|nil
 ---@return string # why not
 -- Source: LuaSec; RFC 6698.

@@ -108,7 +108,8 @@ local Popen = core.Process:extend("Popen")
 
 --- Starts a program; returns nil, message, errno if it cannot be started. Fields of the options:
 --
---     args       a list of strings, or a string: the program's name, with `shell` a command
+--     args       a list of strings, or a string: the program's name, with `shell` a command.
+--                May be left out: Popen { "ls", "-l", stdout = PIPE }
 --     shell      true: /bin/sh runs it
 --     executable the program, where that is not the first of args
 --     stdin, stdout, stderr  PIPE, DEVNULL, STDOUT (stderr only), a descriptor, a file or an
@@ -120,6 +121,7 @@ local Popen = core.Process:extend("Popen")
 --     process_group      an integer: in that process group, 0 a new one
 ---@param options table
 function Popen:new(options)
+  options = check.named(options, "Popen")
   local checked = check.options(options, "Popen")
   self.args = options.args
   local ok, message, errno = start(self, checked)
@@ -353,6 +355,7 @@ end
 
 -- Runs a program to its end: a result as of run, or nil, message, errno.
 local function complete(options, name)
+  options = check.named(options, name)
   local own, process_options = check.run_options(options, name)
   local process, message, errno = Popen(process_options)
   if not process then

@@ -6,11 +6,13 @@
 -- after some seconds without work.
 --
 -- Functions and values are copied. A function may use globals, which are those of the state where
--- it runs, and itself; any other upvalue is an error that names it. Arguments, results and errors
--- may be nil, booleans, numbers, strings, and tables of those without metatables; a table that
--- occurs twice, or within itself, does so in the copy too. Anything else is an error that tells
--- where it was found. An error that cannot be copied becomes the string that tostring makes of it.
--- Its traceback is that of the place where it was raised.
+-- it runs, itself, and local variables around it that hold data: it gets a copy of these, as they
+-- are when the task is spawned, and what it assigns to them is not seen here. Other functions and
+-- modules are defined or `require`d inside it. Data, arguments, results and errors may be nil,
+-- booleans, numbers, strings, and tables of those without metatables; a table that occurs twice, or
+-- within itself, does so in the copy too. Anything else is an error that tells where it was found.
+-- An error that cannot be copied becomes the string that tostring makes of it. Its traceback is
+-- that of the place where it was raised.
 --
 -- Work in a thread cannot be stopped from outside. When the program ends, threads at work end with
 -- it, wherever they are; where Lua is embedded, they go on after lua_close until their task ends.

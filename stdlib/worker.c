@@ -1,8 +1,9 @@
 /*
  * worker.c: carrying functions to other Lua states, and results back (see worker.h).
  *
- * A request is: the function's code, what its upvalues are, package.path, package.cpath, and
- * the arguments.  An answer is: true and the results, or false, the error, its traceback.
+ * A request is: the function's code, what its upvalues are, package.path, package.cpath, the
+ * upvalues that are data, and the arguments.  An answer is: true and the results, or false, the
+ * error, its traceback.
  */
 #include "worker.h"
 
@@ -18,8 +19,8 @@ MOONLET_API int luaopen_moonlet_workers_core(lua_State *L);
 
 /* ---- the caller's side ---- */
 
-/* What an upvalue is to be on the other side: the globals there, or the function itself. */
-enum { UPVALUE_GLOBALS = 'g', UPVALUE_SELF = 's' };
+/* What an upvalue is to be on the other side: the globals there, the function itself, or a copy. */
+enum { UPVALUE_GLOBALS = 'g', UPVALUE_SELF = 's', UPVALUE_DATA = 'd' };
 
 struct code {
   bool begun;
@@ -45,25 +46,7 @@ static bool is_globals(lua_State *L, const char *name) {
   return same;
 }
 
-/* Pushes a letter for each upvalue of the function at 1; or returns the name of another. */
-static const char *push_upvalues(lua_State *L) {
-  char letters[256];
-  const char *name;
-  int count = 0;
-  for (; count < 255 && (name = lua_getupvalue(L, 1, count + 1)); count++) {
-    if (lua_rawequal(L, -1, 1))
-      letters[count] = UPVALUE_SELF;
-    else if (is_globals(L, name))
-      letters[count] = UPVALUE_GLOBALS;
-    else
-      return name;
-    lua_pop(L, 1);
-  }
-  lua_pushlstring(L, letters, (size_t)count);
-  return NULL;
-}
-
-/* carry(f) -> what pack() takes for f; or nil and why it cannot be sent. */
+/* carry(f) -> its code for pack(); or nil and why it cannot be sent. */
 static int l_carry(lua_State *L) {
   struct code code = {.begun = false};
   luaL_checktype(L, 1, LUA_TFUNCTION);
@@ -73,17 +56,26 @@ static int l_carry(lua_State *L) {
     lua_pushliteral(L, "functions in C cannot be sent");
     return 2;
   }
-  const char *other = push_upvalues(L);
-  if (other) {
-    lua_pushnil(L);
-    lua_pushfstring(L, "its upvalue '%s' cannot be sent: pass it as an argument", other);
-    return 2;
-  }
-  lua_insert(L, 1);
   lua_dump(L, add_code, &code, 0);
   luaL_pushresult(&code.buffer);
-  lua_pushvalue(L, 1);
-  return 2;
+  return 1;
+}
+
+/* Pushes a letter for each upvalue of the function at `f`. */
+static void push_upvalues(lua_State *L, int f) {
+  char letters[256];
+  const char *name;
+  int count = 0;
+  for (; count < 255 && (name = lua_getupvalue(L, f, count + 1)); count++) {
+    if (lua_rawequal(L, -1, f))
+      letters[count] = UPVALUE_SELF;
+    else if (is_globals(L, name))
+      letters[count] = UPVALUE_GLOBALS;
+    else
+      letters[count] = UPVALUE_DATA;
+    lua_pop(L, 1);
+  }
+  lua_pushlstring(L, letters, (size_t)count);
 }
 
 /* Pushes package.path and package.cpath, or nils. */
@@ -98,21 +90,41 @@ static void push_paths(lua_State *L) {
   lua_settop(L, top + 2);
 }
 
-/* pack(code, upvalues, ...) -> a request; or nil and which argument cannot be sent. */
+/* Adds the upvalues of the function at `f` that are data; or returns the name of another. */
+static const char *put_upvalues(lua_State *L, struct values *request, int f, const char *letters) {
+  for (int i = 0; letters[i]; i++) {
+    if (letters[i] != UPVALUE_DATA)
+      continue;
+    const char *name = lua_getupvalue(L, f, i + 1);
+    if (!values_put(L, request, lua_gettop(L), 1, "upvalue"))
+      return name;
+    lua_pop(L, 1);
+  }
+  return NULL;
+}
+
+/* pack(code, f, ...) -> a request; or nil and what cannot be sent. */
 static int l_pack(lua_State *L) {
   int count = lua_gettop(L) - 2;
   struct values *request = values_new(L);
   lua_insert(L, 1);
+  push_upvalues(L, 3);
   push_paths(L);
-  values_put(L, request, 2, 2, "function");
-  values_put(L, request, count + 4, 2, "path");
-  if (!values_put(L, request, 4, count, "argument")) {
-    lua_pushnil(L);
-    lua_insert(L, -2);
-    return 2;
+  values_put(L, request, 2, 1, "function");
+  values_put(L, request, count + 4, 3, "path");
+  const char *other = put_upvalues(L, request, 3, lua_tostring(L, count + 4));
+  if (!other && values_put(L, request, 4, count, "argument")) {
+    lua_settop(L, 1);
+    return 1;
   }
-  lua_settop(L, 1);
-  return 1;
+  if (other)
+    lua_pushfstring(L,
+                    "bad argument #1 to 'spawn' (its upvalue '%s' cannot be sent: define or "
+                    "require it inside)",
+                    other);
+  lua_pushnil(L);
+  lua_insert(L, -2);
+  return 2;
 }
 
 int worker_deliver(lua_State *L, const struct values *answer) {
@@ -172,17 +184,24 @@ static void push_loaded(lua_State *L, int index) {
   lua_rawsetp(L, LUA_REGISTRYINDEX, &code_key);
 }
 
-/* Pushes the function whose code is at `index` and the letters of its upvalues after it. */
-static void push_function(lua_State *L, int index) {
+/*
+ * Pushes the function whose code is at `index`, with the letters of its upvalues after it, and
+ * from `data` on those that are data, of which it returns the number.
+ */
+static int push_function(lua_State *L, int index, int data) {
   push_loaded(L, index);
   const char *letters = lua_tostring(L, index + 1);
+  int next = data;
   for (int i = 0; letters[i]; i++) {
     if (letters[i] == UPVALUE_SELF)
       lua_pushvalue(L, -1);
+    else if (letters[i] == UPVALUE_DATA)
+      lua_pushvalue(L, next++);
     else
       lua_pushglobaltable(L);
     lua_setupvalue(L, -2, i + 1);
   }
+  return next - data;
 }
 
 /* Modules are looked for where the caller looks, unless the same was set before. */
@@ -238,7 +257,7 @@ static void put_results(lua_State *L, struct values *answer, int first) {
   }
 }
 
-/* From the third value on: code, upvalues, path, cpath, arguments. */
+/* From the third value on: code, letters, path, cpath, upvalues, arguments. */
 static int l_perform(lua_State *L) {
   const struct performance *p = lua_touserdata(L, 1);
   lua_pushnil(L);
@@ -246,10 +265,10 @@ static int l_perform(lua_State *L) {
   lua_pushcfunction(L, keep_traceback);
   int count = values_get(L, p->request) - 4;
   set_paths(L, 5);
-  push_function(L, 3);
-  lua_replace(L, 6);
-  if (lua_pcall(L, count, LUA_MULTRET, 2) == LUA_OK)
-    put_results(L, p->answer, 6);
+  int data = push_function(L, 3, 7), function = 6 + data;
+  lua_replace(L, function);
+  if (lua_pcall(L, count - data, LUA_MULTRET, 2) == LUA_OK)
+    put_results(L, p->answer, function);
   else
     put_error(L, p->answer);
   return 0;

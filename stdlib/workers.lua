@@ -78,16 +78,16 @@ end
 
 -- A request for f(...). Errors are those of who called the method, unless the level says otherwise.
 function Workers:_pack(level, f, ...)
-  local carried = self._carried[f]
-  if not carried then
-    local code, upvalues = core.carry(f)
+  local code = self._carried[f]
+  if not code then
+    local why
+    code, why = core.carry(f)
     if not code then
-      error(("bad argument #1 to 'spawn' (%s)"):format(upvalues), level + 1)
+      error(("bad argument #1 to 'spawn' (%s)"):format(why), level + 1)
     end
-    carried = { code, upvalues }
-    self._carried[f] = carried
+    self._carried[f] = code
   end
-  local request, reason = core.pack(carried[1], carried[2], ...)
+  local request, reason = core.pack(code, f, ...)
   if not request then
     error(reason, level + 1)
   end

@@ -8,7 +8,7 @@ local processes = require("moonlet.processpool").Pool(10)
 
 local numbers = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 }
 
--- Also runs in another process, and so has no upvalues.
+-- Also runs in another process, and so requires what it needs by itself.
 local function echo(n)
   require("moonlet").sleep(0.001)
   return n

@@ -1,5 +1,5 @@
--- What the specs of both kinds of pools with workers share. Functions that run in workers have no
--- upvalues.
+-- What the specs of both kinds of pools with workers share. Functions that run in workers refer to
+-- no others.
 
 local support = require "support"
 

@@ -14,6 +14,8 @@
 #include "../os/os.h"
 #include "file.h"
 
+#define RETRY_INTERVAL 0.02 /* seconds; the kernel does not tell when a FIFO gets a reader */
+
 struct opening {
   struct task task;
   int flags;
@@ -80,16 +82,23 @@ static int failed(lua_State *L, int failure) {
   return 3;
 }
 
+static int begin(lua_State *L);
+
+static int retry_step(lua_State *L, bool timed_out) {
+  (void)timed_out;
+  return begin(L);
+}
+
 static int open_step(lua_State *L, bool timed_out) {
+  static const struct wait_kind retry_kind = {.name = "os.open", .step = retry_step};
   struct opening *opening = ((struct handle *)lua_touserdata(L, HANDLE))->opening;
   (void)timed_out;
   if (!task_ended(&opening->task))
     return WAIT_AGAIN;
-  if (opening->fd < 0) {
-    int results = failed(L, opening->failure);
-    lua_pushboolean(L, opening->failure == ENXIO && opening->fifo);
-    return results + 1;
-  }
+  if (opening->fd < 0 && opening->failure == ENXIO && opening->fifo)
+    return wait_in(L, NULL, RETRY_INTERVAL, &retry_kind);
+  if (opening->fd < 0)
+    return failed(L, opening->failure);
   struct file *file = file_new(L, opening->fd, true);
   file->polls = opening->fifo && (lua_tointeger(L, FLAGS) & O_ACCMODE) == O_RDONLY;
   opening->fd = -1;
@@ -130,22 +139,16 @@ static struct opening *new_opening(const char *path, size_t length, int flags) {
   return opening;
 }
 
-/*
- * open(path [, mode]): a File, or nil, message, errno and whether to try again, because nobody
- * reads the FIFO yet.
- */
-int os_open(lua_State *L) {
+/* Opens what the stack says, in a new task. */
+static int begin(lua_State *L) {
   static const struct wait_kind kind = {"os.open", open_step, .external = true,
                                         .enter = wakeup_enter, .leave = wakeup_leave};
   struct hub *hub = hub_of(L);
   size_t length;
-  const char *path = luaL_checklstring(L, 1, &length);
-  luaL_argcheck(L, strlen(path) == length, 1, "path contains a zero");
-  int flags = check_mode(L, 2);
-  lua_settop(L, 1);
-  lua_pushinteger(L, flags);
+  const char *path = lua_tolstring(L, PATH, &length);
+  lua_settop(L, FLAGS);
   struct handle *handle = push_handle(L);
-  struct opening *opening = new_opening(path, length, flags);
+  struct opening *opening = new_opening(path, length, (int)lua_tointeger(L, FLAGS));
   int failure = opening ? task_start(&opening->task, hub, async_threads(hub)) : ENOMEM;
   if (failure) {
     free(opening);
@@ -153,4 +156,24 @@ int os_open(lua_State *L) {
   }
   handle->opening = opening;
   return wait_in(L, &opening->task.wakeup.waiting, NO_LIMIT, &kind);
+}
+
+/***
+ * os.open(path [, mode]): opens a file whose operations block only their greenlet.
+ * A FIFO to be written waits until somebody reads it; one to be read waits at its first read.
+ * @param path string
+ * @param mode? string as for io.open: "r" if nothing is said
+ * @return moonlet.os.File? # or nil
+ * @return string? # a message
+ * @return integer? # errno
+ * Source: io.open, gevent.fileobject.FileObject.
+ */
+int os_open(lua_State *L) {
+  size_t length;
+  const char *path = luaL_checklstring(L, PATH, &length);
+  luaL_argcheck(L, strlen(path) == length, PATH, "path contains a zero");
+  int flags = check_mode(L, FLAGS);
+  lua_settop(L, PATH);
+  lua_pushinteger(L, flags);
+  return begin(L);
 }

@@ -171,8 +171,8 @@ static int l_serial(lua_State *L) {
 /***
  * Certificate:digest([algorithm]): the fingerprint.
  * @param algorithm? string  "sha1" unless given
- * @return string # in hexadecimal digits
- * @return nil, string  # the second says that there is no such algorithm
+ * @return string|nil # in hexadecimal digits
+ * @return string # or that there is no such algorithm
  */
 static int l_digest(lua_State *L) {
   const struct certificate *certificate = check(L, 1);
@@ -276,8 +276,8 @@ static int verify(X509 *x509, X509 *root, STACK_OF(X509) * chain) {
  * Certificate:issued(certificate [, ...]): whether this one, a root, has issued the other.
  * @param certificate moonlet.ssl.Certificate
  * @param ... moonlet.ssl.Certificate  those between the two
- * @return boolean # true
- * @return false, string  # the second says why it does not hold
+ * @return boolean # whether it has
+ * @return string # after false: why not
  */
 static int l_issued(lua_State *L) {
   X509 *root = check(L, 1)->x509, *x509 = check(L, 2)->x509;

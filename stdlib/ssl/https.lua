@@ -62,7 +62,7 @@ local FIELDS = { "protocol", "key", "certificate", "password", "certificates", "
 
 --- ssl.https.tcp([params]): a function that makes a socket, as http.request wants it in a
 -- request's field `create`; the socket makes a TLS connection.
----@param params? table # see moonlet.ssl.newcontext; `mode` is "client"
+---@param params? table see moonlet.ssl.newcontext; `mode` is "client"
 ---@return function
 -- Source: LuaSec.
 function https.tcp(params)
@@ -103,9 +103,9 @@ local function from_string(address, body, chunks)
 end
 
 --- ssl.https.request(request [, body]): makes a request and returns the response.
----@param request string|table # a URL; or http.request's table, which may have fields of
+---@param request string|table a URL; or http.request's table, which may have fields of
 --   moonlet.ssl.newcontext too, but no proxy
----@param body? string # with a URL: sent by POST
+---@param body? string with a URL: sent by POST
 ---@return string|integer|nil # the body; 1 for a table
 ---@return integer|string # status, or why it failed
 ---@return table # headers

@@ -170,9 +170,24 @@ local function check_names(complain, options, others)
   end
 end
 
+-- The options by their names: without args, the elements of the table are these.
+function check.named(options, name)
+  check.argument(type(options) == "table", 1, name, "table", options)
+  if options[1] == nil or options.args ~= nil then
+    return options
+  end
+  local count = #options
+  local named = { args = { table.unpack(options, 1, count) } }
+  for field, value in pairs(options) do
+    if not math.tointeger(field) or field < 1 or field > count then
+      named[field] = value
+    end
+  end
+  return named
+end
+
 -- The options of Popen, in the form in which they are used.
 function check.options(options, name)
-  check.argument(type(options) == "table", 1, name, "table", options)
   local complain = setmetatable({ name = name }, Complaints)
   check_names(complain, options)
   for stream in pairs(STREAMS) do
@@ -222,7 +237,6 @@ end
 
 -- Those of the function itself, and those of Popen.
 function check.run_options(options, name)
-  check.argument(type(options) == "table", 1, name, "table", options)
   local complain = setmetatable({ name = name }, Complaints)
   local own, rest = {}, {}
   if name == "check_output" then
