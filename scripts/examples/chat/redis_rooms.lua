@@ -9,6 +9,7 @@ local store = require "store"
 local users = require "users"
 
 local MIN_PAUSE, MAX_PAUSE = 0.1, 2 -- seconds between attempts to reach Redis
+local PATIENCE = 2 -- seconds for the first one
 
 -- Whether a message's id is after another's.
 local function is_newer(id, other)
@@ -150,7 +151,7 @@ function Chat:_start()
     self.listener = moonlet.spawn(self._listen, self)
     moonlet.spawn(self._sweep, self)
   end
-  return self.heard:wait(self.expiry / 4)
+  return self.heard:wait(PATIENCE)
 end
 
 -- ---- what users do ----

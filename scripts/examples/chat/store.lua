@@ -193,7 +193,7 @@ function Store:_eval(name, ...)
   return lease.client:eval(COMMON .. SCRIPTS[name], 0, ...)
 end
 
---- Runs a script. Its result; nil and a reason if there is none: "unavailable" if Redis cannot tell.
+--- Runs a script: its result, or nil and a reason, "unavailable" if Redis cannot tell.
 function Store:call(name, ...)
   local ok, result = moonlet.try(self._eval, self, name, ...)
   if not ok then
