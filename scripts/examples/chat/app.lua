@@ -144,10 +144,19 @@ function App:poll(env, name)
   return answer(200, user:take(self.poll_timeout))
 end
 
+-- An event as JSON, made once for all to whom it goes.
+local encoded = setmetatable({}, { __mode = "k" })
+
+local function encode(event)
+  local text = encoded[event] or json.encode(event)
+  encoded[event] = text
+  return text
+end
+
 -- Sends a user's events until somebody else reads them, or the user has left.
 local function push(ws, events)
   for event in events do
-    if not ws:send(json.encode(event)) then
+    if not ws:send(encode(event)) then
       return
     end
   end
