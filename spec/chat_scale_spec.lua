@@ -211,7 +211,13 @@ describe("the chat on several processes", function()
     local site <close>, one = open()
     assert.equal(200, (one:ask("GET", "/lobby/alice")))
     site.redis.process:send_signal("SIGSTOP")
-    assert.equal(503, one:post("lobby", "alice", "hi"))
+    local writers = {}
+    for i = 1, 50 do -- more than there are connections
+      writers[i] = moonlet.spawn(one.post, one, "lobby", "alice", "hi")
+    end
+    for _, writer in ipairs(moonlet.joinall(writers)) do
+      assert.equal(503, writer:get())
+    end
     site.redis.process:send_signal("SIGCONT")
     support.eventually(function()
       return one:post("lobby", "alice", "again") == 204

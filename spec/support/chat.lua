@@ -75,6 +75,14 @@ function Server:post(room, user, text)
   return (self:ask("POST", ("/put/%s/%s"):format(room, user), "message=" .. text))
 end
 
+--- The same from somebody new, once it works.
+function Server:tell(room, user, text)
+  support.eventually(function()
+    return self:ask("GET", ("/%s/%s"):format(room, user)) == 200 and
+           self:post(room, user, text) == 204
+  end)
+end
+
 function Server:stop()
   self.client:close()
   self.process:terminate()

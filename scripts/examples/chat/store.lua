@@ -19,7 +19,7 @@ local queue = require "moonlet.queue"
 local redis = require "redis"
 
 local SIZE = 8 -- connections of a process, beside the one that listens
-local TIMEOUT = 5 -- seconds for an answer
+local TIMEOUT = 5 -- seconds for an answer, and for one of the connections
 
 -- ---- scripts, in the Lua of Redis ----
 
@@ -189,14 +189,14 @@ local Lease = {
 
 function Store:_eval(name, ...)
   local lease <close> = setmetatable({ free = self.free, client = self.free:get() }, Lease)
-  lease.client = lease.client or redis.connect(self.host, self.port, TIMEOUT)
+  lease.client = lease.client or redis.connect(self.host, self.port)
   return lease.client:eval(COMMON .. SCRIPTS[name], 0, ...)
 end
 
 --- Runs a script: its result, or nil and a reason, "unavailable" if Redis cannot tell.
 function Store:call(name, ...)
-  local ok, result = moonlet.try(self._eval, self, name, ...)
-  if not ok then
+  local ok, result = moonlet.try(moonlet.with_timeout, TIMEOUT, self._eval, self, name, ...)
+  if not ok or result == nil then
     return nil, "unavailable"
   elseif type(result) == "string" then
     return nil, result
