@@ -157,6 +157,35 @@ describe("the chat on several processes", function()
     assert.equal(200, (one:ask("GET", "/lobby/alice?key=b")))
   end)
 
+  it("lets nobody take what another one reads", function()
+    local site <close>, one, two = open()
+    local alice <close> = chat.listen("alice", "lobby", { one })
+    for _ = 1, 10 do
+      for _, server in ipairs(site.servers) do
+        assert.equal(409, (server:ask("POST", "/poll/alice?key=eve&after=0-0")))
+      end
+    end
+    assert.equal(200, (two:ask("GET", "/lobby/bob")))
+    assert.equal(204, two:post("lobby", "bob", "hi"))
+    chat.await({ alice }, { "hi" })
+    assert.equal(0, alice.losses)
+  end)
+
+  it("follows who joins elsewhere while they listen", function()
+    local site <close>, one, two = open()
+    local alice <close> = chat.listen("alice", "lobby", { one })
+    assert.equal(200, (two:ask("GET", "/music/alice?key=alice")))
+    assert.equal(200, (two:ask("GET", "/music/bob")))
+    assert.equal(204, two:post("music", "bob", "hi"))
+    chat.await({ alice }, { "hi" })
+    assert.same({ type = "join", room = "music", name = "bob" }, alice.events[1])
+    assert.equal(204, (two:ask("POST", "/leave/alice?key=alice")))
+    support.eventually(function()
+      return alice.losses == 1
+    end)
+    assert.equal(2, #site.servers)
+  end)
+
   it("lets go of those who are not heard of, also if their process is gone", function()
     local site <close>, one, two = open { expiry = 2 }
     local alice <close> = chat.listen("alice", "lobby", { one })

@@ -87,6 +87,9 @@ end
 -- Only who has a key is told who comes and goes.
 function Chat:_hear_move(move)
   local mover = self.users[move.name]
+  if mover then
+    mover.moves = mover.moves + 1
+  end
   if mover and mover.rooms then
     mover.rooms[move.room] = move.type == "join" or nil
     if not next(mover.rooms) then
@@ -164,16 +167,42 @@ end
 -- The user's queue here, a new one if need be: until the rooms are known it takes everything.
 function Chat:_reader(name, key)
   local user = self.users[name]
-  if not user or user.key ~= key then
-    if user then
-      self:_forget(user)
-    end
+  if not user then
     user = users.new(name, key)
-    user.rooms, user.last = nil, self.last
+    user.rooms, user.last, user.moves = nil, self.last, 0
     self.users[name] = user
   end
   user.seen = moonlet.now()
   return user
+end
+
+-- The user's rooms, what was said there after a message, and the id up to which this tells all.
+function Chat:_find(name, key, after)
+  return self.store:call("follow", name, key or "", self.expiry, after or "")
+end
+
+-- The same, and of no room that was joined or left while Redis was asked.
+function Chat:_find_reader(user, after)
+  local moves, found, problem
+  repeat
+    moves = user.moves
+    found, problem = self:_find(user.name, user.key, after)
+  until not found or user.moves == moves
+  return found, problem
+end
+
+-- What was missed comes first, then what has come here since.
+local function mend(user, rooms, lines, last)
+  user:mend(function(waiting)
+    local list = parse_all(lines)
+    for _, happened in ipairs(waiting) do
+      if rooms[happened.room] and not (happened.id and not is_newer(happened.id, last)) then
+        table.insert(list, happened)
+      end
+    end
+    return list
+  end)
+  user.last = is_newer(last, user.last) and last or user.last
 end
 
 --- The user of that name, to read from what happens after the message with that id; without one,
@@ -183,26 +212,29 @@ function Chat:follow(name, key, after)
     return nil, "unavailable"
   end
   after = is_id(after) and after or nil
+  local old = self.users[name]
+  if old and old.key ~= key then -- somebody else has the name now, or wants to
+    local found, problem = self:_find(name, key)
+    if not found then
+      return nil, problem
+    elseif self.users[name] == old then
+      self:_forget(old)
+    end
+  end
   local user = self:_reader(name, key)
-  local found, problem = self.store:call("follow", name, key or "", self.expiry, after or "")
+  if after then
+    user:dismiss_readers() -- what they take from now on would be missed
+  end
+  local found, problem = self:_find_reader(user, after)
   if not found then
     if problem ~= "unavailable" and self.users[name] == user then
       self:_forget(user)
     end
     return nil, problem
   end
-  local rooms, lines, last = set_of(found[1]), found[2], found[3]
+  local rooms = set_of(found[1])
   if after or not user.rooms then
-    user:mend(function(waiting)
-      local list = parse_all(lines)
-      for _, happened in ipairs(waiting) do
-        if rooms[happened.room] and not (happened.id and not is_newer(happened.id, last)) then
-          table.insert(list, happened)
-        end
-      end
-      return list
-    end)
-    user.last = is_newer(last, user.last) and last or user.last
+    mend(user, rooms, found[2], found[3])
   end
   user.rooms = rooms
   return user

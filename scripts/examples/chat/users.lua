@@ -28,8 +28,8 @@ function User:put(event)
   end
 end
 
--- A new queue, with all that waits; who reads from the old one is sent away.
-function User:_renew_events()
+--- Sends away who reads: the queue is a new one, with all that waits.
+function User:dismiss_readers()
   local old, renewed = self.events, queue.Queue(MAX_WAITING)
   for _ = 1, #old do
     renewed:put_nowait(old:get_nowait())
@@ -45,9 +45,8 @@ local Reader = {
   end,
 }
 
---- Replaces what waits by fix(list of it), a list. Nobody reads it meanwhile.
+--- Replaces what waits by fix(list of it), a list.
 function User:mend(fix)
-  self:_renew_events()
   local list = {}
   for i = 1, #self.events do
     list[i] = self.events:get_nowait()
@@ -61,7 +60,7 @@ end
 --- down. The second result is to be closed in the end; so long the user does not expire.
 function User:read()
   if self.readers > 0 then
-    self:_renew_events()
+    self:dismiss_readers()
   end
   self.readers = self.readers + 1
   return self.events, setmetatable({ user = self }, Reader)
