@@ -26,7 +26,7 @@ BUILD_PACKAGES = gcc libc6-dev make pkg-config liblua5.4-dev lua5.4 libev-dev li
   libzmq3-dev
 TEST_PACKAGES  = lua-busted lua-lpeg lua-socket lua-sec lua-redis lua-wsapi lua-orbit redis-server \
   openssl curl nghttp2-client wrk netcat-openbsd python3-websockets node-ws lua-dkjson \
-  lua-sql-postgres postgresql python3-zmq
+  lua-sql-postgres postgresql python3-zmq iproute2
 LINT_PACKAGES  = clang clang-format clang-tidy lua-check
 OTHER_PACKAGES = valgrind luarocks
 BROWSER_PACKAGES = chromium chromium-driver fonts-dejavu-core # for `make browser`
@@ -204,7 +204,7 @@ shared_library = -L$(BUILD) -Wl,-rpath,'$$ORIGIN/..' -lmoonlet
 test: ## Run the C tests, the specs (under moonlet and under lua5.4) and the tutorial
 	@$(call ensure,$(BUILD_PACKAGES) $(TEST_PACKAGES))
 	@$(MAKE) --no-print-directory all test-programs
-	@tests/ci/check $(BUILD) c specs plain tutorial
+	@tests/ci/check $(BUILD) c specs plain tutorial hosts
 
 tutorial: ## Run the tutorial's scripts and compare what they print
 	@$(call ensure,$(BUILD_PACKAGES) lua-socket lua-dkjson)

@@ -50,20 +50,31 @@ local function start(folder, signal, args, is_ready)
   return server
 end
 
---- Starts Redis; `port` is where.
-function databases.redis()
-  local folder = temp_folder()
-  local probe = assert(socket.bind("127.0.0.1", 0))
-  local _, port = probe:getsockname()
-  probe:close()
-  local server = start(folder, "SIGTERM", {
-    "redis-server", "--port", tostring(port), "--bind", "127.0.0.1", "--save", "",
-    "--appendonly", "no", "--dir", folder,
-  }, function()
-    local client = socket.connect("127.0.0.1", port)
-    return client and client:close()
-  end)
+-- Where nobody listens.
+local function free_port()
+  local probe <close> = assert(socket.bind("127.0.0.1", 0))
+  return (select(2, probe:getsockname()))
+end
+
+--- Starts Redis; `port` is where. Options: `keeps`, whether it has all that was said to it after
+--- restart(), however it ended; `bind`, addresses.
+function databases.redis(opts)
+  opts = opts or {}
+  local port, folder = free_port(), temp_folder()
+  local args = {
+    "redis-server", "--port", tostring(port), "--bind", opts.bind or "127.0.0.1", "--save", "",
+    "--protected-mode", "no", "--appendonly", opts.keeps and "yes" or "no",
+    "--appendfsync", "always", "--dir", folder,
+  }
+  local function is_ready()
+    local client <close> = socket.connect("127.0.0.1", port)
+    return client and client:send("PING\r\n") and client:receive() == "+PONG"
+  end
+  local server = start(folder, "SIGTERM", args, is_ready)
   server.port = port
+  function server:restart()
+    self.process = start(folder, "SIGTERM", args, is_ready).process
+  end
   return server
 end
 

@@ -4,7 +4,9 @@
 package.path = "tests/browser/?.lua;scripts/examples/chat/?.lua;" .. package.path
 
 local app = require "app"
+local databases = require "support.databases"
 local lfs = require "lfs"
+local shared_chat = require "support.chat"
 local support = require "support"
 local webdriver = require "webdriver"
 local wsapi = require "moonlet.wsapi"
@@ -121,6 +123,34 @@ describe("the chat's page", function()
         sees(alice, "after")
         assert.equal(3, alice:run("return document.querySelectorAll('.message').length"))
       end)
+    end)
+  end
+
+  for how, query in pairs { ["WebSockets"] = "", ["long polling"] = "?poll" } do
+    it("does not care which process it speaks with, by " .. how, function()
+      local redis <close> = databases.redis()
+      local shared <close> = shared_chat.serve("127.0.0.1:" .. redis.port)
+      base = "http://" .. shared.place .. "/"
+      finally(function()
+        alice:open("about:blank")
+        bob:open("about:blank")
+      end)
+      enter(alice, "alice", query ~= "" and query)
+      enter(bob, "bob", query ~= "" and query)
+      for i = 1, 4 do
+        say(alice, "from alice " .. i)
+        say(bob, "from bob " .. i)
+        sees(bob, "from alice " .. i)
+        sees(alice, "from bob " .. i)
+      end
+      for _, pid in ipairs(shared:workers()) do
+        support.kill("KILL", pid)
+        bob:await("document.querySelector('.line.on') !== null")
+      end
+      shared:tell("lobby", "carol", "Still+there?")
+      sees(alice, "Still there?")
+      sees(bob, "Still there?")
+      assert.equal(9, alice:run("return document.querySelectorAll('.message').length"))
     end)
   end
 

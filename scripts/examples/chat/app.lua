@@ -13,6 +13,10 @@
 --     POST /leave/USER     leaves all rooms
 --     GET  /page/FILE      what the page consists of
 --
+-- Where several processes serve, any of them will do for the next request: a poll or a WebSocket
+-- with ?after=ID, the newest message that the client has, brings all that was said since. (To begin
+-- with it is `last` of the answer to the first join. In a single process the user's queue knows.)
+--
 -- Answers are JSON. A user who joins with a query ?key=SECRET is the only one who may use the
 -- name, always with that query; the name is free again once its user has not polled for a minute.
 
@@ -28,7 +32,7 @@ local MAX_FORM = 32768 -- bytes
 local SOCKET = { ping_interval = 20, send_timeout = 20, max_message = MAX_FORM }
 
 local STATUS = { ["unknown user"] = 404, ["unknown room"] = 404, ["name taken"] = 409,
-                 ["bad name"] = 400, ["bad message"] = 400 }
+                 ["bad name"] = 400, ["bad message"] = 400, ["unavailable"] = 503 }
 
 -- ---- requests and answers ----
 
@@ -56,8 +60,10 @@ local function fields(text)
   return found
 end
 
+-- Who asks, as the query has it: the key, and the newest message that is known there.
 local function key_of(env)
-  return fields(env.QUERY_STRING or "").key
+  local query = fields(env.QUERY_STRING or "")
+  return query.key, query.after
 end
 
 -- ---- the page ----
@@ -101,23 +107,23 @@ function App:file(_, name)
 end
 
 function App:list()
-  local list = {}
-  for i, name in ipairs(self.chat.names) do
-    list[i] = { name = name, people = #self.chat.rooms[name].users }
+  local list, problem = self.chat:list()
+  if not list then
+    return fail(problem)
   end
   return answer(200, list)
 end
 
 function App:join(env, room_name, name)
-  local room, problem = self.chat:join(room_name, name, key_of(env))
-  if not room then
+  local joined, problem = self.chat:join(room_name, name, (key_of(env)))
+  if not joined then
     return fail(problem)
   end
-  return answer(200, { room = room_name, messages = room:backlog(), people = room:people() })
+  return answer(200, joined)
 end
 
 function App:put(env, room_name, name)
-  local user, problem = self.chat:user(name, key_of(env))
+  local user, problem = self.chat:user(name, (key_of(env)))
   if not user then
     return fail(problem)
   end
@@ -131,17 +137,26 @@ function App:put(env, room_name, name)
 end
 
 function App:poll(env, name)
-  local user, problem = self.chat:user(name, key_of(env))
+  local user, problem = self.chat:follow(name, key_of(env))
   if not user then
     return fail(problem)
   end
   return answer(200, user:take(self.poll_timeout))
 end
 
+-- An event as JSON, made once for all to whom it goes.
+local encoded = setmetatable({}, { __mode = "k" })
+
+local function encode(event)
+  local text = encoded[event] or json.encode(event)
+  encoded[event] = text
+  return text
+end
+
 -- Sends a user's events until somebody else reads them, or the user has left.
 local function push(ws, events)
   for event in events do
-    if not ws:send(json.encode(event)) then
+    if not ws:send(encode(event)) then
       return
     end
   end
@@ -149,7 +164,7 @@ local function push(ws, events)
 end
 
 function App:websocket(env, name)
-  local user, problem = self.chat:user(name, key_of(env))
+  local user, problem = self.chat:follow(name, key_of(env))
   if not user then
     return fail(problem)
   elseif not env.websocket then
@@ -177,11 +192,15 @@ function App:websocket(env, name)
 end
 
 function App:leave(env, name)
-  local user, problem = self.chat:user(name, key_of(env))
+  local user, problem = self.chat:user(name, (key_of(env)))
   if not user then
     return fail(problem)
   end
-  self.chat:leave(user)
+  local ok
+  ok, problem = self.chat:leave(user)
+  if not ok then
+    return fail(problem)
+  end
   return 204
 end
 
@@ -221,10 +240,10 @@ function App:sweep()
 end
 
 --- The application. Options: `rooms`, their names; `folder`, where the page's files are;
---- `poll_timeout`, seconds.
+--- `poll_timeout`, seconds; `chat`, one to use instead of that of rooms.lua.
 local function new(opts)
   return setmetatable({
-    chat = rooms.new(opts.rooms),
+    chat = opts.chat or rooms.new(opts.rooms),
     page = load_page(opts.folder),
     poll_timeout = opts.poll_timeout or POLL_TIMEOUT,
   }, App)

@@ -1,72 +1,10 @@
--- The chat itself, whatever carries it: rooms with a backlog, and users with a queue each.
+-- The chat in one process: rooms with a backlog, and their users. redis_rooms.lua has another one
+-- for many processes, with the same methods.
 
 local moonlet = require "moonlet"
-local queue = require "moonlet.queue"
+local users = require "users"
 
 local BACKLOG = 25 -- messages that a room remembers
-local MAX_WAITING = 1000 -- events that wait for a user; after that the oldest are dropped
-local MAX_NAME, MAX_TEXT = 24, 2000 -- characters
-
--- ---- users ----
-
-local User = {}
-User.__index = User
-
-local function new_user(name, key)
-  return setmetatable({
-    name = name,
-    key = key,          -- known only to who has chosen the name; nil: anyone may use it
-    rooms = {},         -- those joined, by name
-    events = queue.Queue(MAX_WAITING),
-    readers = 0,        -- of them; all but the newest are on their way out
-    seen = moonlet.now(),
-  }, User)
-end
-
-function User:put(event)
-  while not self.events:put_nowait(event) do
-    self.events:get_nowait()
-  end
-end
-
--- A new queue, with all that waits; who reads from the old one is sent away.
-function User:_renew_events()
-  local old, new = self.events, queue.Queue(MAX_WAITING)
-  for _ = 1, #old do
-    new:put_nowait(old:get_nowait())
-  end
-  self.events = new
-  old:shutdown()
-end
-
-local Reader = {
-  __close = function(reader)
-    local user = reader.user
-    user.readers, user.seen = user.readers - 1, moonlet.now()
-  end,
-}
-
---- The queue of what happens for the user, for one reader at a time: earlier ones find it shut
---- down. The second result is to be closed in the end; so long the user does not expire.
-function User:read()
-  if self.readers > 0 then
-    self:_renew_events()
-  end
-  self.readers = self.readers + 1
-  return self.events, setmetatable({ user = self }, Reader)
-end
-
---- A list of all that waits for the user, else of what happens next; empty if nothing does in
---- time.
-function User:take(timeout)
-  local events, reader = self:read()
-  local _ <close> = reader
-  local list = { (events:get(timeout)) }
-  for i = 2, #events + 1 do
-    list[i] = events:get_nowait()
-  end
-  return list
-end
 
 -- ---- rooms ----
 
@@ -77,7 +15,7 @@ local function new_room(name)
   return setmetatable({ name = name, users = {}, messages = {} }, Room)
 end
 
---- The last messages, the oldest first.
+-- The last messages, the oldest first.
 function Room:backlog()
   return table.move(self.messages, 1, #self.messages, 1, {})
 end
@@ -132,18 +70,6 @@ end
 
 -- ---- the chat ----
 
--- Text to be shown: UTF-8 without control characters other than ends of lines.
-local function is_text(text, most)
-  local length = type(text) == "string" and utf8.len(text)
-  return length and length >= 1 and length <= most and text:find("%S") ~= nil and
-         not text:find("[\0-\8\11-\31\127]")
-end
-
--- A name is part of a path.
-local function is_name(name)
-  return is_text(name, MAX_NAME) and not name:find("[/\t\n]") and not name:find("^%.%.?$")
-end
-
 local Chat = {}
 Chat.__index = Chat
 
@@ -161,6 +87,11 @@ local function new(names)
   return chat
 end
 
+-- Of the newest message.
+function Chat:_id()
+  return ("%x-%d"):format(self.run, self.count)
+end
+
 --- The user of that name; nil and a reason if there is none, or the key is not the right one.
 function Chat:user(name, key)
   local user = self.users[name]
@@ -172,24 +103,37 @@ function Chat:user(name, key)
   return user
 end
 
---- Lets a user into a room, a new one if need be.
+--- The same, to read from.
+Chat.follow = Chat.user
+
+--- Lets a user into a room, a new one if need be: who is there, and what was said.
 function Chat:join(room_name, name, key)
   local room = self.rooms[room_name]
   if not room then
     return nil, "unknown room"
-  elseif not is_name(name) then
+  elseif not users.is_name(name) then
     return nil, "bad name"
   end
   local user, problem = self:user(name, key)
   if problem == "unknown user" then
-    user = new_user(name, key)
+    user = users.new(name, key)
     self.users[name] = user
   elseif not user then
     return nil, problem
   end
   user.seen = moonlet.now()
   room:subscribe(user)
-  return room
+  return { room = room_name, messages = room:backlog(), people = room:people(),
+           last = self:_id() }
+end
+
+--- The rooms, and how many are in each.
+function Chat:list()
+  local list = {}
+  for i, name in ipairs(self.names) do
+    list[i] = { name = name, people = #self.rooms[name].users }
+  end
+  return list
 end
 
 --- A message from a user to a room.
@@ -197,13 +141,13 @@ function Chat:post(room_name, user, text)
   local room = self.rooms[room_name]
   if not room then
     return nil, "unknown room"
-  elseif not is_text(text, MAX_TEXT) then
+  elseif not users.is_message(text) then
     return nil, "bad message"
   end
   self.count = self.count + 1
   room:add({
     type = "message",
-    id = ("%x-%d"):format(self.run, self.count),
+    id = self:_id(),
     room = room_name,
     from = user.name,
     text = text,
@@ -219,6 +163,7 @@ function Chat:leave(user)
     room:unsubscribe(user)
   end
   user.events:shutdown()
+  return true
 end
 
 --- Lets go of everyone who was not seen for so long.

@@ -29,6 +29,11 @@ function path(...words) {
   return "/" + words.map(encodeURIComponent).join("/") + "?key=" + session.key;
 }
 
+// Where to listen: what came after the last thing heard comes too, whichever process answers.
+function pathAfter(mine, kind) {
+  return path(kind, mine.name) + "&after=" + encodeURIComponent(mine.after);
+}
+
 async function request(method, target, form) {
   const response = await fetch(target, { method, body: form && new URLSearchParams(form) });
   const text = await response.text();
@@ -45,7 +50,7 @@ const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseco
 // Opens a WebSocket; the promise is for its end. If the first one never opens, none will.
 function listenBySocket(mine) {
   return new Promise((ended) => {
-    const ws = new WebSocket(location.origin.replace(/^http/, "ws") + path("ws", mine.name));
+    const ws = new WebSocket(location.origin.replace(/^http/, "ws") + pathAfter(mine, "ws"));
     mine.stop = () => ws.close();
     ws.onopen = () => {
       mine.hadSocket = true;
@@ -65,7 +70,7 @@ function listenBySocket(mine) {
 async function listenByPolls(mine) {
   while (mine === session) {
     showLine("on", "connected");
-    for (const event of await request("POST", path("poll", mine.name))) {
+    for (const event of await request("POST", pathAfter(mine, "poll"))) {
       handle(mine, event);
     }
   }
@@ -109,6 +114,7 @@ async function join(room) {
   const answer = await request("GET", path(room.name, session.name));
   room.joined = true;
   room.people = answer.people;
+  session.after ??= answer.last;
   for (const message of answer.messages) {
     keep(room, message);
   }
@@ -153,6 +159,7 @@ function handle(mine, event) {
   if (event.type === "error") {
     hear(event.message, "failed");
   } else if (event.type === "message") {
+    mine.after = event.id;
     if (event.from === mine.name) {
       hear(event.text, "heard");
     }
