@@ -238,6 +238,12 @@ function Group:__close(err)
   end
 end
 
+--- Waits until all its greenlets have ended, as the end of a block does for a `<close>` variable.
+-- A second call finds nothing to wait for.
+function Group:close()
+  self:__close()
+end
+
 function Group:__tostring()
   return ("<Group: %d greenlets>"):format(self._count)
 end
