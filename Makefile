@@ -240,6 +240,15 @@ bench-instructions: all $(BUILD)/tests/bench/floor ## Count instructions instead
 	@$(call ensure,$(BUILD_PACKAGES) valgrind)
 	@tests/bench/run $(BUILD) instructions
 
+bench-report: $(BUILD)/bench.tsv $(BUILD)/bench/growth.tsv ## Plot growth, and peers of RESULTS=...
+	@tests/bench/run $(BUILD) report $(RESULTS)
+
+# Measured once for each build.
+$(BUILD)/bench.tsv: tests/bench/times.lua $(BUILD)/moonlet $(BUILD)/tests/bench/floor | module
+	@tests/bench/run $(BUILD)
+$(BUILD)/bench/growth.tsv: $(wildcard tests/bench/gro*.lua) $(BUILD)/bench.tsv
+	@tests/bench/run $(BUILD) grow
+
 # The floor holds liblua as the command does, so that they differ in nothing else.
 $(BUILD)/tests/bench/floor: private LUA_LIBS := $(or $(LUA_STATIC),$(LUA_LIBS))
 $(BUILD)/tests/bench/messages: private LUA_LIBS := $(call about_library,--libs,zmq)
@@ -333,5 +342,5 @@ FORCE:
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: FORCE all library module test-programs test tutorial browser sanitize valgrind bench \
-  bench-instructions fuzz lint lint-format lint-lua lint-clang format tidy doc deps install \
-  install-module uninstall rock packaging dist clean help
+  bench-instructions bench-report fuzz lint lint-format lint-lua lint-clang format tidy doc deps \
+  install install-module uninstall rock packaging dist clean help
