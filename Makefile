@@ -233,7 +233,9 @@ valgrind: ## Run the C tests and the specs (or only those in SPECS=...) under va
 	  all test-programs
 	@WRAP="$(VALGRIND)" SPECS="$(SPECS)" LIMIT=900 tests/ci/check $(BUILD)/valgrind c specs
 
-bench: all $(addprefix $(BUILD)/tests/bench/,floor messages) ## Run the benchmarks: against bare loops over lua_resume
+BENCH_FLOORS = $(addprefix $(BUILD)/tests/bench/,floor messages)
+
+bench: all $(BENCH_FLOORS) ## Run the benchmarks: against bare loops over lua_resume
 	@tests/bench/run $(BUILD)
 
 bench-instructions: all $(BUILD)/tests/bench/floor ## Count instructions instead of time
@@ -244,7 +246,7 @@ bench-report: $(BUILD)/bench.tsv $(BUILD)/bench/growth.tsv ## Plot growth, and p
 	@tests/bench/run $(BUILD) report $(RESULTS)
 
 # Measured once for each build.
-$(BUILD)/bench.tsv: tests/bench/times.lua $(BUILD)/moonlet $(BUILD)/tests/bench/floor | module
+$(BUILD)/bench.tsv: tests/bench/times.lua $(BUILD)/moonlet $(BENCH_FLOORS) | module
 	@tests/bench/run $(BUILD)
 $(BUILD)/bench/growth.tsv: $(wildcard tests/bench/gro*.lua) $(BUILD)/bench.tsv
 	@tests/bench/run $(BUILD) grow

@@ -94,7 +94,15 @@ describe("the charts of Moonlet beside its peers", function()
     assert.same({ "moonlet 0.80", '<slow> & "odd" 2.00' },
       bars(charts, "Spawn and end, 100,000 at once"))
     assert.same({ "moonlet 1.50" }, bars(charts, "Start of the interpreter"))
-    assert.same("moonlet 1.20", bars(charts, "Switch, 2 in a ring")[1])
+    assert.equal("moonlet 1.20", bars(charts, "Switch, 2 in a ring")[1])
+  end)
+
+  it("know the benchmarks by the titles that these have", function()
+    local file <close> = assert(io.open("tests/bench/times.lua"))
+    local text = file:read("a")
+    for _, title in ipairs(comparison.own_titles()) do
+      assert.truthy(text:find(('"%s"'):format(title), 1, true), title)
+    end
   end)
 
   it("have the later of several runs, each against the floor of its own", function()

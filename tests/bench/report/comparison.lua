@@ -112,4 +112,13 @@ function comparison.charts(runs, own)
   return list
 end
 
+--- The measures that `make bench` has as well: its titles of them.
+function comparison.own_titles()
+  local titles = {}
+  for _, measure in ipairs(measures) do
+    titles[#titles + 1] = measure.ours
+  end
+  return titles
+end
+
 return comparison
