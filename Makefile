@@ -233,12 +233,23 @@ valgrind: ## Run the C tests and the specs (or only those in SPECS=...) under va
 	  all test-programs
 	@WRAP="$(VALGRIND)" SPECS="$(SPECS)" LIMIT=900 tests/ci/check $(BUILD)/valgrind c specs
 
-bench: all $(addprefix $(BUILD)/tests/bench/,floor messages) ## Run the benchmarks: against bare loops over lua_resume
+BENCH_FLOORS = $(addprefix $(BUILD)/tests/bench/,floor messages)
+
+bench: all $(BENCH_FLOORS) ## Run the benchmarks: against bare loops over lua_resume
 	@tests/bench/run $(BUILD)
 
 bench-instructions: all $(BUILD)/tests/bench/floor ## Count instructions instead of time
 	@$(call ensure,$(BUILD_PACKAGES) valgrind)
 	@tests/bench/run $(BUILD) instructions
+
+bench-report: $(BUILD)/bench.tsv $(BUILD)/bench/growth.tsv ## Plot growth, and peers of RESULTS=...
+	@tests/bench/run $(BUILD) report $(RESULTS)
+
+# Measured once for each build.
+$(BUILD)/bench.tsv: tests/bench/times.lua $(BUILD)/moonlet $(BENCH_FLOORS) | module
+	@tests/bench/run $(BUILD)
+$(BUILD)/bench/growth.tsv: $(wildcard tests/bench/gro*.lua) $(BUILD)/bench.tsv
+	@tests/bench/run $(BUILD) grow
 
 # The floor holds liblua as the command does, so that they differ in nothing else.
 $(BUILD)/tests/bench/floor: private LUA_LIBS := $(or $(LUA_STATIC),$(LUA_LIBS))
@@ -333,5 +344,5 @@ FORCE:
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: FORCE all library module test-programs test tutorial browser sanitize valgrind bench \
-  bench-instructions fuzz lint lint-format lint-lua lint-clang format tidy doc deps install \
-  install-module uninstall rock packaging dist clean help
+  bench-instructions bench-report fuzz lint lint-format lint-lua lint-clang format tidy doc deps \
+  install install-module uninstall rock packaging dist clean help

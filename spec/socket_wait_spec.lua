@@ -254,3 +254,36 @@ describe("moonlet.socket, gettime and sleep:", function()
                    support.error_of(function() socket.sleep("long") end))
   end)
 end)
+
+describe("Many sockets that are ready at once", function()
+  sockets.watch_descriptors(before_each, after_each)
+
+  local function compute(seconds)
+    local ends = moonlet.now() + seconds
+    repeat until moonlet.now() >= ends
+  end
+
+  it("are not looked for again and again while they are served", function()
+    local couples, greenlets = {}, {}
+    for i = 1, 400 do
+      local near, far = sockets.pair()
+      couples[i] = { near = near, far = far }
+      greenlets[i] = moonlet.spawn(function()
+        assert(wait_read(near))
+        compute(0.0005)
+      end)
+    end
+    moonlet.sleep(0)
+    for _, couple in ipairs(couples) do
+      assert(couple.far:send("x"))
+    end
+    local before = moonlet.stats().polls
+    moonlet.joinall(greenlets, nil, true)
+    local polls = moonlet.stats().polls - before
+    assert.is_true(polls <= 40, polls .. " polls")
+    for _, couple in ipairs(couples) do
+      couple.near:close()
+      couple.far:close()
+    end
+  end)
+end)

@@ -14,9 +14,9 @@
 #define SLICE 0.001
 #define MAX_BATCH 4096
 
-/* While what the last poll has found is still being served, libev is left alone for so long:
-   it would find the same descriptors again. */
-#define SERVICE 0.01
+/* While what polls have found is still being served, libev is left alone for so long: it would
+   find the same descriptors again, at a cost for each. */
+#define SERVICE 0.1
 
 _Thread_local struct hub *hub_running;
 const char hub_key;
@@ -128,7 +128,9 @@ static void poll_between(struct hub *hub) {
   hub->unserved -= hub->batch;
   adapt_batch(hub, now - hub->polled_at);
   if (hub->unserved <= 0 || now - hub->waited_at > SERVICE || hub->sliced) {
+    int rest = hub->unserved > 0 ? hub->unserved : 0;
     hub_poll(hub, false);
+    hub->unserved += rest;
     return;
   }
   hub->polled_at = now;

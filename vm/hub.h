@@ -147,7 +147,7 @@ struct hub {
   int batch;                   /* what the budget starts with; adapts to a time slice */
   double polled_at;            /* when timers, and mostly libev, were looked at last */
   double waited_at;            /* when libev was polled last */
-  int unserved;                /* of those that this poll made ready: about so many have not run */
+  int unserved;                /* of those that polls made ready: about so many have not run */
   int loop_active;             /* watchers libev had active then */
   struct cstack *stack;        /* the C stack in use */
   struct greenlet *handoff;    /* what the stack jumped to shall run first */
