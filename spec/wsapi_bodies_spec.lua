@@ -256,6 +256,19 @@ describe("moonlet.wsapi: bodies of requests:", function()
       assert.same({ 403, "/next" }, { list[1].status, list[2].body })
     end)
 
+    it("is not answered behind the response, while the body is waited for", function()
+      local it <close> = http.serve(function(env)
+        return 200, nil, env.PATH_INFO
+      end)
+      local client <close> = http.connect(it)
+      assert(client:send(expecting("1.1", "100-continue")))
+      local answers = http.receive(client)
+      support.turns(5)
+      assert(client:send("abc" .. get("/next", "Connection: close")))
+      answers = answers .. (client:receive("*a") or "")
+      assert.equal(2, select(2, answers:gsub("HTTP/1.1 ", "")))
+    end)
+
     it("is not answered in HTTP/1.0, nor other values, nor once the response has begun", function()
       local it <close> = http.serve(function(env)
         if env.PATH_INFO == "/late" then

@@ -162,6 +162,7 @@ end
 -- Whether the next request can be found behind this one's body.
 function Connection:_end_body()
   local input = self.input
+  self.expects = false -- it has its answer
   local good = not self.taken and input:_discard(self.server.max_discard)
   input:_detach()
   self.input = EMPTY

@@ -83,29 +83,38 @@ local function weakened(tag)
   return type(tag) == "string" and tag:sub(1, 2) ~= "W/" and "W/" .. tag or tag
 end
 
--- The headers of the compressed answer; those of the application are left as they are.
-local function changed(list, vary)
+-- The headers of an answer that is compressed for some clients, so that caches know; those of the
+-- application are left as they are.
+local function varied(list)
+  local headers = table.move(list, 1, #list, 1, {})
+  headers[#headers + 1] = { "Vary", "Accept-Encoding" }
+  return headers
+end
+
+-- The headers of the compressed answer.
+local function changed(list)
   local headers = {}
   for _, pair in ipairs(list) do
     local name = pair[1]:lower()
     if name == "etag" then
       headers[#headers + 1] = { pair[1], weakened(pair[2]) }
-    elseif name ~= "content-length" and name ~= "vary" and name ~= "accept-ranges" then
+    elseif name ~= "content-length" and name ~= "accept-ranges" then
       headers[#headers + 1] = pair
     end
   end
   headers[#headers + 1] = { "Content-Encoding", "gzip" }
-  headers[#headers + 1] = { "Vary", vary and vary .. ", Accept-Encoding" or "Accept-Encoding" }
-  return headers
+  return varied(headers)
 end
 
-local function compress(zlib, level, status, headers, answer)
+local function compress(zlib, level, accepted, status, headers, answer)
   local list, by_name = read(headers)
   if type(answer) == "table" then
     answer = body.joined(answer)
   end
   if not is_wanted(status, by_name, answer) then
     return status, headers, answer
+  elseif not accepted then
+    return status, varied(list), answer
   end
   local deflater = zlib.deflate("gzip", level)
   if type(answer) == "string" then
@@ -114,7 +123,7 @@ local function compress(zlib, level, status, headers, answer)
   else
     answer = setmetatable({ answer = answer, deflater = deflater }, Compressed)
   end
-  return status, changed(list, by_name.vary), answer
+  return status, changed(list), answer
 end
 
 --- wsapi.gzip(app [, level]): the same application with its responses compressed.
@@ -134,10 +143,7 @@ local function gzip(app, level)
     error(("bad argument #1 to 'gzip' (application expected, got %s)"):format(type(app)), 2)
   end
   return function(env)
-    if not accepts(env.HTTP_ACCEPT_ENCODING) then
-      return run(env)
-    end
-    return compress(zlib, level, run(env))
+    return compress(zlib, level, accepts(env.HTTP_ACCEPT_ENCODING), run(env))
   end
 end
 

@@ -94,8 +94,8 @@ end
 -- First byte and count of the one range that is asked for; false if the file has none of it, nil
 -- if the whole file is to be sent: several ranges, or what is not understood.
 local function range(header, size)
-  local first, last = header:match("^bytes=%s*(%d*)%s*-%s*(%d*)%s*$")
-  first, last = math.tointeger(tonumber(first)), math.tointeger(tonumber(last))
+  local first, last = header:lower():match("^bytes=%s*(%d*)%s*-%s*(%d*)%s*$")
+  first, last = tonumber(first), tonumber(last) -- huge ones are floats, and beyond any size
   if first then
     last = math.min(last or size - 1, size - 1)
     if first >= size then
