@@ -288,10 +288,24 @@ describe("websocket.upgrade", function()
   end)
 
   it("touches nothing if it is closed before", function()
-    assert.is_true(ws:close(1001))
+    assert.is_true(ws:close())
     assert.equal(1, a:send("x"))
     assert.equal("x", b:recv())
-    assert.same({ nil, "closed", 1001, "" }, { ws:receive() })
+    assert.same({ nil, "closed", 1000, "" }, { ws:receive() })
+  end)
+
+  it("answers when it is closed with a code, which the peer is told", function()
+    local closer = moonlet.spawn(ws.close, ws, 4001, "no ticket")
+    local text = ""
+    repeat
+      text = text .. assert(b:recv())
+    until text:find("\r\n\r\n.")
+    assert.truthy(text:find("^HTTP/1.1 101"))
+    local frame = frames.parse(text:match("\r\n\r\n(.*)"))
+    assert.equal(("\x0f\xa1no ticket"), frame.payload)
+    b:close()
+    closer:join()
+    assert.equal("closed", ws.state)
   end)
 
   it("refuses at once what is no request for a WebSocket", function()

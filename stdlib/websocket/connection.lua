@@ -514,7 +514,9 @@ end
 
 --- Closes the connection in agreement with the peer; messages that are still on their way here
 -- are dropped. Waits for the peer's answer, `close_timeout` seconds at most, and closes the
--- connection in any case. A second call waits for the end of the first.
+-- connection in any case. A second call waits for the end of the first. Of a request that is not
+-- answered yet: with a code it is accepted first, so that the peer learns the code; without one
+-- nothing is sent, and it may be answered otherwise.
 ---@param code? integer  1000 if nothing is said
 ---@param reason? string  at most 123 bytes of UTF-8
 ---@return boolean? # true once both ends have agreed
@@ -522,6 +524,7 @@ end
 ---@return integer # the code
 ---@return string # what went wrong
 function WebSocket:close(code, reason)
+  local has_code = code ~= nil
   code, reason = code or NORMAL, reason or ""
   if math.type(code) ~= "integer" or not core.is_close_code(code) then
     bad_argument(1, "close", "no close code")
@@ -530,10 +533,10 @@ function WebSocket:close(code, reason)
   if #reason > MAX_REASON or not core.is_utf8(reason) then
     bad_argument(2, "close", "at most 123 bytes of UTF-8 expected")
   end
-  if self.state == "connecting" then
+  if self.state == "connecting" and not has_code then
     self:_note(code, reason)
     self.state = "closed"
-  elseif self.state == "open" then
+  elseif self:_is_open() then
     self.state = "closing"
     local _ <close> = setmetatable({ self }, { __close = self._end_closing })
     with_timeout(self._opts.close_timeout, self._shake_hands, self,
