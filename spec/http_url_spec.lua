@@ -47,10 +47,10 @@ describe("URLs:", function()
     } do
       assert.truthy(parts(text):find("(host expected)", 1, true), text)
     end
-    for _, text in ipairs { "http://a:0/", "http://a:65536/", "http://a:99999999999999999999/",
-                            "gopher://a/" } do
+    for _, text in ipairs { "http://a:0/", "http://a:65536/", "http://a:99999999999999999999/" } do
       assert.truthy(parts(text):find("(port out of range)", 1, true), text)
     end
+    assert.truthy(parts("gopher://a/"):find("(unknown scheme)", 1, true))
   end)
 
   it("are put together, without the user", function()

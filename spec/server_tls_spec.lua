@@ -77,6 +77,34 @@ describe("a StreamServer with TLS", function()
     assert.equal("hi", ask(client, "hi"))
   end)
 
+  it("has certificates for several names", function()
+    folder:issue("other", { names = "DNS:other.test" })
+    local it <close> = serve(function(client)
+      client:send(tostring(client:getsniname()))
+    end, { sni = { ["Other.test"] = folder:params("server", "other") } })
+    local function seen(name)
+      local client <close> = connect_plainly(it)
+      local params = folder:params("client")
+      params.servername = name
+      local conn = assert(ssl.wrap(client, params))
+      assert(conn:dohandshake())
+      return conn:receive("*a")
+    end
+    assert.equal("other.test", seen("other.test"))
+    assert.equal("localhost", seen("localhost"))
+  end)
+
+  it("refuses names that make no sense", function()
+    for message, opts in pairs {
+      ["sni: needs the option ssl"] = { sni = {} },
+      ["sni: table expected, got boolean"] = { sni = true, ssl = folder:params("server", "server") },
+      ["sni: a: table or context expected, got string"] = {
+        sni = { a = "x" }, ssl = folder:params("server", "server") },
+    } do
+      assert.truthy(support.error_of(StreamServer, 0, echo, opts):find(message, 1, true), message)
+    end
+  end)
+
   it("serves others while one is slow with its handshake", function()
     local it <close> = serve(echo)
     local slow <close> = connect_plainly(it)

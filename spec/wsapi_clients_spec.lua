@@ -117,6 +117,13 @@ describe("moonlet.wsapi: curl", function()
     local files, address = serve(wsapi.static("spec"), { ssl = folder:params("server", "server") })
     local _ <close> = files
     assert.matches("talks over TLS", curl("%s %s/wsapi_clients_spec.lua", trust, address))
+    local lines = {}
+    local plain <close> = serve(wsapi.static("spec"), {
+      ssl = folder:params("server", "server"), error_log = function(line) table.insert(lines, line) end,
+    })
+    http.talk(plain, http.get("/"))
+    support.eventually(function() return #lines > 0 end)
+    assert.matches("^handshake: ", lines[1])
   end)
 end)
 

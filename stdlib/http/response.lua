@@ -10,10 +10,18 @@ local Object = require "moonlet.class"
 ---@field status integer
 ---@field reason string  the words behind the number; "" with HTTP/2
 ---@field version string  "1.1", "1.0" or "2"
----@field headers table  values by name in lower case; also the list name, value, name, value ...
+---@field headers table  values by name, in any case (pairs has lower case); also the list name,
+--   value, name, value ...
 ---@field trailers table  fields that came behind the body, in the same form
 ---@field url string  what was asked for at last, after redirections
 local Response = Object:extend("Response")
+
+-- Names of fields are the same in any case.
+local Fields = {
+  __index = function(fields, name)
+    return type(name) == "string" and rawget(fields, name:lower()) or nil
+  end,
+}
 
 -- Takes what has come already: most connections are free before the body is read.
 local function prefetch(self)
@@ -39,7 +47,7 @@ function Response:new(lease, request, address, due)
   self.status = answer.status
   self.reason = answer.reason
   self.version = answer.version
-  self.headers = answer.headers
+  self.headers = setmetatable(answer.headers, Fields)
   self.trailers = {}
   self.url = address
   self._lease, self._due = lease, due
@@ -58,7 +66,7 @@ end
 function Response:_finish()
   local lease = self._lease
   self._lease = nil
-  self.trailers = lease.carrier:trailers()
+  self.trailers = setmetatable(lease.carrier:trailers(), Fields)
   lease:finish()
 end
 

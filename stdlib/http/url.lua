@@ -54,6 +54,9 @@ function url.parse(text)
   if not host or #host > MAX_HOST or authority:find("[%c%s\\]") then
     return nil, ("invalid URL %q (host expected)"):format(text)
   end
+  if port == "" and not PORTS[scheme] then
+    return nil, ("invalid URL %q (unknown scheme)"):format(text)
+  end
   port = port ~= "" and math.tointeger(tonumber(port)) or port == "" and PORTS[scheme]
   if not port or port < 1 or port > 65535 then
     return nil, ("invalid URL %q (port out of range)"):format(text)

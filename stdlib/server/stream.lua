@@ -43,15 +43,28 @@ local function server_context(params)
   return ssl.newcontext(full)
 end
 
-function StreamServer:_set_ssl(params)
+-- The context of an option.
+function StreamServer:_make_context(name, params)
   if type(params) ~= "table" and type(params) ~= "userdata" then
-    self:_bad_argument(3, "ssl: table or context expected, got " .. type(params))
+    self:_bad_argument(3, ("%s: table or context expected, got %s"):format(name, type(params)))
   end
   local context, problem = server_context(params)
   if not context then
-    self:_bad_argument(3, "ssl: " .. problem)
+    self:_bad_argument(3, name .. ": " .. problem)
   end
-  self._context = context
+  return context
+end
+
+function StreamServer:_set_names(sites)
+  if not self._context then
+    self:_bad_argument(3, "sni: needs the option ssl, for clients that ask for none")
+  elseif type(sites) ~= "table" then
+    self:_bad_argument(3, "sni: table expected, got " .. type(sites))
+  end
+  self._sites = {}
+  for name, params in pairs(sites) do
+    self._sites[name:lower()] = self:_make_context("sni: " .. name, params)
+  end
 end
 
 function StreamServer:_check_listener(sock)
@@ -69,6 +82,8 @@ end
 --                        to be accepted; a Group or Pool; "raw": the greenlet that accepts runs
 --                        the handlers, one after the other
 --     ssl                parameters of moonlet.ssl's newcontext, or a context: for TLS
+--     sni                contexts, or parameters of them, by the names that clients of TLS may ask
+--                        for; others get that of `ssl`
 --     handshake_timeout  seconds for the handshake of TLS (10)
 --     max_accept         how many are accepted before others get their turn (100)
 --     reuse_port         other servers may have the same port: the kernel spreads clients
@@ -93,9 +108,10 @@ function StreamServer:new(where, handle, opts)
   self._backlog = self:_number_option(opts, "backlog", 1) or BACKLOG
   self._reuse_port = opts.reuse_port
   self.handshake_timeout = self:_number_option(opts, "handshake_timeout")
-  self._context = false
-  if opts.ssl then
-    self:_set_ssl(opts.ssl)
+  self._context = opts.ssl and self:_make_context("ssl", opts.ssl) or false
+  self._sites = false
+  if opts.sni then
+    self:_set_names(opts.sni)
   end
   self._supervisor = false
   if opts.workers ~= nil then
@@ -218,6 +234,9 @@ function StreamServer:wrap(client)
     return nil, message
   end
   self._handlers[getcurrent()] = conn
+  if self._sites then
+    conn:sni(self._sites)
+  end
   conn:settimeout(self.handshake_timeout, "t")
   local ok
   ok, message = conn:dohandshake()
@@ -238,6 +257,12 @@ function StreamServer:peer(client)
   end
 end
 
+--- Called when a client's handshake has failed. This one raises an error, which is reported.
+---@param problem string
+function StreamServer:handshake_failed(problem)
+  error(("%s: handshake: %s"):format(tostring(self), problem), 0)
+end
+
 -- The body of a client's greenlet.
 local function serve(self, client)
   self._handlers[getcurrent()] = client
@@ -250,7 +275,7 @@ local function serve(self, client)
       self:handle(conn, address)
     end
   elseif problem ~= "closed" then
-    error(("%s: handshake: %s"):format(tostring(self), problem), 0)
+    self:handshake_failed(problem)
   end
 end
 

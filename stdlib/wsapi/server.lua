@@ -240,6 +240,12 @@ function WSAPIServer:on_stop()
   end
 end
 
+--- A line in the error log: anybody's client can cause one.
+---@param problem string
+function WSAPIServer:handshake_failed(problem)
+  self:_report("handshake: " .. problem)
+end
+
 -- For a request that asks for another protocol: what is to serve it instead of the application; or
 -- true, it has been served.
 function WSAPIServer:_upgrade(env, connection)
