@@ -60,6 +60,8 @@ describe("moonlet.server.DatagramServer", function()
     assert.same({ host, port }, addresses:get())
     assert.equal(1, it:sendto("back", { host, port }))
     assert.equal("back", client:receive())
+    assert.equal(1, it:sendto("again", host, port))
+    assert.equal("again", client:receive())
   end)
 
   it("lets greenlets send at the same time", function()

@@ -179,6 +179,13 @@ describe("moonlet.wsapi: responses:", function()
       end
     end)
 
+    it("has whole numbers also if they are floats", function()
+      local it <close> = answering { 404.0, { ["Content-Length"] = 3.0, Half = 0.5 }, "abc" }
+      local answer = one(it, get("/"))
+      assert.same({ 404, "3", "0.5" }, { answer.status, answer.headers["content-length"],
+                                         answer.headers.half })
+    end)
+
     it("has headers by name, lists of values, or all in an order", function()
       local it <close> = answering {
         ["/names"] = { 200, { A = 1, ["Set-Cookie"] = { "a=1", "b=2" } } },

@@ -74,16 +74,19 @@ end
 --- Sends a datagram from the server's socket. Greenlets that send at the same time wait for each
 -- other.
 ---@param data string
----@param address table as `handle` gets it
+---@param address table|string as `handle` gets it; or a host, with the port behind it, or a path
+---@param port? integer
 ---@return integer|nil # 1
 ---@return string # "closed" or another reason
 ---@return integer # errno
-function DatagramServer:sendto(data, address)
+function DatagramServer:sendto(data, address, port)
   if not self.socket then
     return nil, "closed"
   end
   local _ <close> = self._sending:hold()
-  if address.path then
+  if type(address) ~= "table" then
+    return self.socket:sendto(data, address, port)
+  elseif address.path then
     return self.socket:sendto(data, address.path)
   end
   return self.socket:sendto(data, address[1], address[2])

@@ -111,7 +111,7 @@ static const char *parse_status(struct head *head, size_t *length) {
 static void add_status(struct head *head) {
   size_t length = 0;
   const char *words = NULL;
-  if (lua_isinteger(head->L, ARG_STATUS))
+  if (lua_type(head->L, ARG_STATUS) == LUA_TNUMBER)
     set_status(head, lua_tointeger(head->L, ARG_STATUS));
   else
     words = parse_status(head, &length);
@@ -175,10 +175,21 @@ static bool note(struct head *head, const char *name, size_t length, const char 
   return true;
 }
 
+/* A whole number on top is written as one, 3.0 as well as 3. */
+static void make_whole(lua_State *L) {
+  int whole;
+  lua_Integer value = lua_tointegerx(L, -1, &whole);
+  if (whole && lua_type(L, -1) == LUA_TNUMBER) {
+    lua_pushinteger(L, value);
+    lua_replace(L, -2);
+  }
+}
+
 /* The name, and the value on top, which is popped. */
 static void add_field(struct head *head, const char *name, size_t length) {
   lua_State *L = head->L;
   size_t value_length;
+  make_whole(L);
   const char *value = lua_tolstring(L, -1, &value_length);
   if (!value)
     luaL_error(L, "a response's header %s must be a string, a number, or a list of them (got %s)",
