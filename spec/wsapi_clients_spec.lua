@@ -119,7 +119,10 @@ describe("moonlet.wsapi: curl", function()
     assert.matches("talks over TLS", curl("%s %s/wsapi_clients_spec.lua", trust, address))
     local lines = {}
     local plain <close> = serve(wsapi.static("spec"), {
-      ssl = folder:params("server", "server"), error_log = function(line) table.insert(lines, line) end,
+      ssl = folder:params("server", "server"),
+      error_log = function(line)
+        table.insert(lines, line)
+      end,
     })
     http.talk(plain, http.get("/"))
     support.eventually(function() return #lines > 0 end)

@@ -12,6 +12,7 @@
 -- Differs: stop with a pool | waits for all in it, then kills them | the same of its handlers only
 -- Differs: SIGTERM | ends the program | stops servers in serve_forever
 -- Differs: spawn | also any function; None: handlers run in the hub | a number, a Group, "raw"
+-- Differs: spawn = "raw" | greenlets of another kind | as without it
 -- Differs: backlog | 256 | 1024
 -- Differs: a unix socket | is made by the program | "unix:/path"; its file is removed at the end
 -- Differs: a client that leaves during the TLS handshake | an error is reported | it is not

@@ -76,14 +76,12 @@ local function type_name(value)
 end
 
 function BaseServer:_set_spawn(how)
-  self._pool, self._raw = false, false
+  self._pool = false
   if math.type(how) == "integer" and how > 0 then
     self._pool = pool.Pool(how)
   elseif type(how) == "table" and how.is and how:is(pool.Group) then
     self._pool = how
-  elseif how == "raw" then
-    self._raw = true
-  elseif how ~= nil then
+  elseif how ~= nil and how ~= "raw" then
     self:_bad_argument(3, "spawn: a positive integer, a Group or \"raw\" expected, got " ..
                        (type(how) == "number" and tostring(how) or type_name(how)))
   end
@@ -258,7 +256,7 @@ end
 function BaseServer:stop_accepting()
   local acceptor = self._acceptor
   self._acceptor = nil
-  if acceptor and acceptor ~= getcurrent() and not self._handlers[acceptor] then
+  if acceptor and acceptor ~= getcurrent() then
     moonlet.kill(acceptor)
   end
 end

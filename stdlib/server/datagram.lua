@@ -64,11 +64,7 @@ function DatagramServer:_accept(sock)
     return PASSING[host] or self:_accept_failed(host, port)
   end
   local address = port and { host, port } or { path = host }
-  if self._raw then
-    serve(self, data, address)
-  else
-    self:_spawn(serve, data, address)
-  end
+  self:_spawn(serve, data, address)
 end
 
 --- Sends a datagram from the server's socket. Greenlets that send at the same time wait for each

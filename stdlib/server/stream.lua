@@ -78,9 +78,8 @@ end
 --- A server for clients of an address. Options:
 --
 --     backlog            how many clients may wait to be accepted (1024)
---     spawn              nil: a greenlet for each client; a number: as many at a time, others wait
---                        to be accepted; a Group or Pool; "raw": the greenlet that accepts runs
---                        the handlers, one after the other
+--     spawn              nil or "raw": a greenlet for each client; a number: as many at a time,
+--                        others wait to be accepted; a Group or Pool
 --     ssl                parameters of moonlet.ssl's newcontext, or a context: for TLS
 --     sni                contexts, or parameters of them, by the names that clients of TLS may ask
 --                        for; others get that of `ssl`
@@ -283,8 +282,6 @@ function StreamServer:_accept(listener)
   local client, message, errno = listener:accept()
   if not client then
     return self:_accept_failed(message, errno)
-  elseif self._raw then
-    return serve(self, client)
   end
   local ok, err = pcall(self._spawn, self, serve, client) -- a full Pool blocks, to be killed there
   if not ok then
