@@ -95,11 +95,11 @@ describe("a StreamServer with TLS", function()
   end)
 
   it("refuses names that make no sense", function()
+    local params = folder:params("server", "server")
     for message, opts in pairs {
       ["sni: needs the option ssl"] = { sni = {} },
-      ["sni: table expected, got boolean"] = { sni = true, ssl = folder:params("server", "server") },
-      ["sni: a: table or context expected, got string"] = {
-        sni = { a = "x" }, ssl = folder:params("server", "server") },
+      ["sni: table expected, got boolean"] = { sni = true, ssl = params },
+      ["sni: a: table or context expected, got string"] = { sni = { a = "x" }, ssl = params },
     } do
       assert.truthy(support.error_of(StreamServer, 0, echo, opts):find(message, 1, true), message)
     end

@@ -223,7 +223,8 @@ describe("moonlet.wsapi.static", function()
 
     it("what is not understood, and several at a time: the whole file", function()
       local it <close> = serve()
-      for _, value in ipairs { "bytes=3-1", "bytes=a-b", "lines=1-2", "bytes=-", "bytes=1-2,4-5" } do
+      for _, value in ipairs { "bytes=3-1", "bytes=a-b", "lines=1-2", "bytes=-",
+                               "bytes=1-2,4-5" } do
         assert.same({ 200, nil, "hello\n" }, range(it, value))
       end
     end)
