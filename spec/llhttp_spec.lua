@@ -5,8 +5,9 @@ local HOST = "Host: here\r\n"
 local CHUNKED = "POST / HTTP/1.1\r\n" .. HOST .. "Transfer-Encoding: chunked\r\n\r\n"
 
 -- Reads a text in pieces of so many bytes (default: in one). Returns the events, bodies joined as
--- "body:TEXT" and an error as "error:CODE", and the parser.
-local function read(text, size, parser)
+-- "body:TEXT" and an error as "error:CODE", and the parser; `look` is called with it behind each
+-- head.
+local function read(text, size, parser, look)
   parser = type(parser) == "table" and parser[1] or llhttp.new(parser or "request")
   size = size or #text
   local events = {}
@@ -27,6 +28,9 @@ local function read(text, size, parser)
         return table.concat(events, " "), parser
       elseif event ~= "more" then
         add(event, payload)
+        if event == "headers" and look then
+          look(parser)
+        end
       end
       from = next
     until event == "more"
@@ -306,6 +310,19 @@ describe("moonlet.llhttp", function()
               "GET / HTTP/0.9\r\n\r\n", "GET / HTTP/1.2\r\n")
     end)
 
+    it("the target is a path, or a URL with a host that may be one", function()
+      for _, target in ipairs { "here", "h", "http:", "http:/", "http:/x", "http:x", "http://",
+                                "http:///x", "http://?x", "http://a@b/", "http://a,b/", "?x" } do
+        refuses(nil, "GET " .. target .. "\r\n", "GET " .. target .. "\r\n\r\n",
+                "GET " .. target .. " HTTP/1.1\r\n" .. HOST .. "\r\n")
+        for cut = 1, #target:match("^[^/@,]*") do -- llhttp takes a word that ends with its bytes
+          local parser = llhttp.new("request")
+          parser:execute("GET " .. target:sub(1, cut))
+          assert.is_nil((parser:execute("\r\n\r\n" .. target:sub(cut + 1))))
+        end
+      end
+    end)
+
     it("lines end in CR LF", function()
       refuses("header", "GET / HTTP/1.1\n" .. HOST .. "\r\n", "GET / HTTP/1.1\r\nHost: x\n\r\n",
               "GET / HTTP/1.1\r\nHost: x\r\n\n", field("A: a\rb"), field("A:\rb"),
@@ -433,15 +450,19 @@ describe("moonlet.llhttp", function()
       return seed // 65536 % n
     end
     local texts = { request("A: b", "Connection: upgrade", "Upgrade: x"),
+                    "GET http://a/b HTTP/1.1\r\n" .. HOST .. "\r\n", "GET /\r\n",
                     CHUNKED .. "3;a=b\r\nabc\r\n0\r\nT: x\r\n\r\n",
                     "POST / HTTP/1.1\r\n" .. HOST .. "Content-Length: 10\r\n\r\n0123456789" }
+    local function cgi(parser)
+      assert.is_table(parser:cgi())
+    end
     for _ = 1, support.sanitized and 2000 or 20000 do
       local text = texts[random(#texts) + 1]
       for _ = 0, random(3) do
         local at = random(#text) + 1
         text = text:sub(1, at - 1) .. string.char(random(256)) .. text:sub(at + random(2))
       end
-      local whole, parts = read(text), read(text, 1 + random(9))
+      local whole, parts = read(text, nil, nil, cgi), read(text, 1 + random(9), nil, cgi)
       -- Bodies and errors may be cut differently; the messages found may not.
       assert.equal((whole:gsub("error:.*", "error")), (parts:gsub("error:.*", "error")),
                    ("%q"):format(text))

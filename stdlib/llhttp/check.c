@@ -154,25 +154,44 @@ static bool version_is_good(const struct parser *self) {
   return llhttp->http_major == 1 && llhttp->http_minor <= 1;
 }
 
+/* scheme://host, and what follows it; the host counts as that of the Host field does. */
+static bool is_absolute(const char *target, size_t length) {
+  const char *end = target + length, *host = memchr(target, ':', length);
+  if (!host || end - host < 4 || memcmp(host, "://", 3) != 0)
+    return false;
+  host += 3;
+  size_t host_length = 0;
+  while (host + host_length < end && host[host_length] != '/' && host[host_length] != '?')
+    host_length++;
+  return host_length > 0 && consists_of(host, host_length, IN_HOST);
+}
+
 /* A host and a port for CONNECT; "*" for OPTIONS, of the server as a whole; no fragment. */
 static bool target_is_good(const struct parser *self, const char *target, size_t length) {
+  if (!length)
+    return false;
   if (self->llhttp.method == HTTP_CONNECT)
     return consists_of(target, length, IN_HOST);
   if (*target == '*')
     return length == 1 && self->method == 7 && memcmp(self->head, "OPTIONS", 7) == 0;
-  return !memchr(target, '#', length);
+  return (*target == '/' || is_absolute(target, length)) && !memchr(target, '#', length);
+}
+
+bool check_target(struct parser *self) {
+  const char *target = self->head + self->target.start;
+  if (target_is_good(self, target, self->target.end - self->target.start))
+    return true;
+  parser_fail(self, "request", "bad target");
+  return false;
 }
 
 bool check_head(struct parser *self) {
-  size_t target = self->target.end - self->target.start;
   if (!version_is_good(self)) {
     parser_fail(self, "version", "unknown version of HTTP");
     return false;
   }
-  if (self->request && !target_is_good(self, self->head + self->target.start, target)) {
-    parser_fail(self, "request", "bad target");
+  if (self->request && !check_target(self))
     return false;
-  }
   if (self->has_length && self->length > INT64_MAX) {
     parser_fail(self, "length", "too large a length");
     return false;

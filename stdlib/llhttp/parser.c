@@ -312,6 +312,8 @@ static enum event headers(struct parser *self) {
 
 /* A request of HTTP/0.9 is one line; llhttp would go on to read fields. */
 static enum event simple(struct parser *self, size_t *used) {
+  if (!check_target(self))
+    return EVENT_ERROR;
   *used -= self->head_length - self->line;
   self->head_length = self->line;
   self->field_count = 0;

@@ -129,8 +129,9 @@ static inline bool consists_of(const char *text, size_t length, uint8_t kind) {
 /* Looks at the lines that have become complete: false, and dead, if one is not as it must be. */
 bool check_lines(struct parser *self);
 
-/* The same for the head as a whole, and for the trailers. */
+/* The same for the head as a whole, for its target, and for the trailers. */
 bool check_head(struct parser *self);
+bool check_target(struct parser *self);
 bool check_trailers(struct parser *self);
 
 /* Whether the field's name is this one, given in lower case. */
