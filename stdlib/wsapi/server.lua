@@ -116,7 +116,7 @@ local function http2()
 end
 
 -- Clients under TLS choose the protocol.
-function WSAPIServer:_set_ssl(params)
+function WSAPIServer:_make_context(option, params)
   if self._http2 and type(params) == "table" and params.alpn == nil then
     local full = { alpn = { "h2", "http/1.1" } }
     for name, value in pairs(params) do
@@ -124,7 +124,7 @@ function WSAPIServer:_set_ssl(params)
     end
     params = full
   end
-  WSAPIServer.super._set_ssl(self, params)
+  return WSAPIServer.super._make_context(self, option, params)
 end
 
 local NUMBERS = { "header_timeout", "idle_timeout", "body_timeout", "body_rate", "linger_timeout" }
