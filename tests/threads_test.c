@@ -179,8 +179,10 @@ static void closing_leaves_loose_jobs(void) {
 static atomic_bool second_gate;
 
 static void work_longer(struct job *job) {
+  atomic_fetch_add(&at_work, 1);
   while (atomic_load(&second_gate))
     usleep(100);
+  atomic_fetch_sub(&at_work, 1);
   atomic_store(&container_of(job, struct task, job)->ended, true);
 }
 
@@ -196,7 +198,7 @@ static void closing_waits_for_the_others(void) {
   tasks[2].job.work = work_longer;
   tasks[2].job.loose = true;
   check(threads_do(threads, &tasks[2].job) == 0);
-  while (atomic_load(&at_work) < 2)
+  while (atomic_load(&at_work) < 3)
     usleep(100);
   check(pthread_create(&opener, NULL, open_gate, NULL) == 0);
   threads_close(threads);
