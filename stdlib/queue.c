@@ -77,8 +77,20 @@ static int ring_slot(const struct queue *q, lua_Integer position) {
   return (int)((q->first + position) & (q->capacity - 1)) + 1;
 }
 
-/* All slots are in the array part from the start: to set one allocates nothing. */
-static void push_slots(lua_State *L, int capacity) { lua_createtable(L, capacity, 0); }
+/*
+ * Pushes the table with room for so many slots, all in its array part, so that to set one
+ * allocates nothing.  When the slots there are have all been used, one more makes Lua double
+ * that part, as memory: much faster than to copy them.
+ */
+static void push_slots(lua_State *L, const struct queue *q, int capacity) {
+  if (q->capacity == 0) {
+    lua_createtable(L, capacity, 0);
+  } else {
+    lua_getiuservalue(L, 1, UV_ITEMS);
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, -2, q->capacity + 1);
+  }
+}
 
 static struct queue_node *push_nodes(lua_State *L, int capacity) {
   return lua_newuserdatauv(L, ((size_t)capacity + 1) * sizeof(struct queue_node), 0);
@@ -91,30 +103,35 @@ static void copy_nodes(struct queue_node *to, const struct queue *q) {
     to[0] = (struct queue_node){0};
 }
 
-/* Replaces the table, with items in order from slot 1 (where those of a tree are already). */
+/* The items of a ring that are in its first slots, coming after those in the last, go on behind
+   these in the larger table at `slots`. */
+static void unwrap(lua_State *L, const struct queue *q, int slots) {
+  for (int i = 1; i <= q->first; i++) {
+    lua_rawgeti(L, slots, i);
+    lua_rawseti(L, slots, q->capacity + i);
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, slots, i);
+  }
+}
+
 void queue_grow(lua_State *L, struct queue *q) {
-  int old = q->capacity, capacity = old ? old * 2 : FIRST_CAPACITY, top = lua_gettop(L);
-  if (old > INT_MAX / 2)
+  int capacity = q->capacity ? q->capacity * 2 : FIRST_CAPACITY, top = lua_gettop(L);
+  uint64_t version = q->version;
+  if (q->capacity > INT_MAX / 2)
     luaL_error(L, "too many items in a queue");
-  push_slots(L, capacity);
+  push_slots(L, q, capacity);
   struct queue_node *nodes = q->order->tree ? push_nodes(L, capacity) : NULL;
-  if (q->capacity == old) {
+  if (q->version == version) {
     if (nodes) {
       copy_nodes(nodes, q);
       q->nodes = nodes;
       lua_setiuservalue(L, 1, UV_NODES);
-    }
-    lua_getiuservalue(L, 1, UV_ITEMS);
-    lua_Integer used = nodes ? old : q->count;
-    for (lua_Integer i = 0; i < used; i++) {
-      lua_rawgeti(L, -1, nodes ? i + 1 : ring_slot(q, i));
-      lua_rawseti(L, top + 1, i + 1);
+    } else {
+      unwrap(L, q, top + 1);
     }
     lua_pushvalue(L, top + 1);
     lua_setiuservalue(L, 1, UV_ITEMS);
     q->capacity = capacity;
-    if (!nodes)
-      q->first = 0;
     q->version++;
   }
   lua_settop(L, top);
@@ -522,7 +539,7 @@ static int l_copy(lua_State *L) {
     lua_settop(L, 1);
     version = q->version;
     copy = class_new(L, class_kind_of(L, 1));
-    push_slots(L, q->capacity);
+    lua_createtable(L, q->capacity, 0);
     push_nodes(L, q->order->tree ? q->capacity : 0);
   } while (q->version != version);
   copy_items(L, q, copy);

@@ -176,12 +176,13 @@ static void closing_leaves_loose_jobs(void) {
   check(atomic_load(&begun) == 3 && atomic_load(&at_work) == 0);
 }
 
-static atomic_bool second_gate, longer_begun;
+static atomic_bool second_gate;
 
 static void work_longer(struct job *job) {
-  atomic_store(&longer_begun, true);
+  atomic_fetch_add(&at_work, 1);
   while (atomic_load(&second_gate))
     usleep(100);
+  atomic_fetch_sub(&at_work, 1);
   atomic_store(&container_of(job, struct task, job)->ended, true);
 }
 
@@ -193,12 +194,11 @@ static void closing_waits_for_the_others(void) {
   pthread_t opener;
   reset(true);
   atomic_store(&second_gate, true);
-  atomic_store(&longer_begun, false);
   submit(threads, 0, 2);
   tasks[2].job.work = work_longer;
   tasks[2].job.loose = true;
   check(threads_do(threads, &tasks[2].job) == 0);
-  while (atomic_load(&at_work) < 2 || !atomic_load(&longer_begun))
+  while (atomic_load(&at_work) < 3)
     usleep(100);
   check(pthread_create(&opener, NULL, open_gate, NULL) == 0);
   threads_close(threads);

@@ -1,5 +1,5 @@
 /* sources: vm/timer.c */
-/* timer_test.c: the timer heap against a model that searches a plain array. */
+/* timer_test.c: the timers against a model that searches a plain array. */
 #include <stdint.h>
 
 #include "support.h"
@@ -7,7 +7,7 @@
 
 #define TIMERS 300
 
-/* What the heap should do: every timer with its due time and its number in order of starting. */
+/* What they should do: every timer with its due time and its number in order of starting. */
 struct model {
   struct timer timer;
   double due;

@@ -134,30 +134,42 @@ struct greenlet *greenlet_spawn(lua_State *L, int nargs, double delay, bool dela
 
 /* ---- threads ---- */
 
-/* Makes a thread and enters it among the hub's, where it stays until it is dropped. */
+/* Arguments: the hub and where to put the new thread, both light userdata. */
 static int new_thread(lua_State *L) {
-  lua_State *thread = lua_newthread(L);
-  lua_rawsetp(L, 1, thread);
-  lua_pushlightuserdata(L, thread);
-  return 1;
+  struct hub_thread *thread = lua_touserdata(L, 2);
+  thread->L = lua_newthread(L);
+  thread->slot = hub_anchor(L, lua_touserdata(L, 1));
+  return 0;
 }
 
-static lua_State *take_thread(struct hub *hub) {
-  if (likely(hub->idle_thread_count > 0))
-    return hub->idle_threads[--hub->idle_thread_count];
-  lua_pushcfunction(hub->L, new_thread);
-  lua_rawgeti(hub->L, LUA_REGISTRYINDEX, hub->threads);
-  int status = lua_pcall(hub->L, 1, 1, 0);
-  lua_State *thread = status == LUA_OK ? lua_touserdata(hub->L, -1) : NULL;
-  lua_pop(hub->L, 1);
-  return thread;
+/* Gives the greenlet a thread; false if memory ran out. */
+static bool take_thread(struct hub *hub, struct greenlet *g) {
+  struct hub_thread thread;
+  if (likely(hub->idle_thread_count > 0)) {
+    thread = hub->idle_threads[--hub->idle_thread_count];
+  } else {
+    lua_pushcfunction(hub->L, new_thread);
+    lua_pushlightuserdata(hub->L, hub);
+    lua_pushlightuserdata(hub->L, &thread);
+    if (lua_pcall(hub->L, 2, 0, 0) != LUA_OK) {
+      lua_pop(hub->L, 1);
+      return false;
+    }
+  }
+  g->L = thread.L;
+  g->thread_slot = thread.slot;
+  return true;
 }
 
-static void drop_thread(struct hub *hub, lua_State *thread) {
-  lua_rawgeti(hub->L, LUA_REGISTRYINDEX, hub->threads);
-  lua_pushnil(hub->L);
-  lua_rawsetp(hub->L, -2, thread);
-  lua_pop(hub->L, 1);
+static void drop_thread(struct hub *hub, struct greenlet *g) {
+  if (unlikely(g->identified)) {
+    lua_rawgeti(hub->L, LUA_REGISTRYINDEX, hub->identified);
+    lua_pushnil(hub->L);
+    lua_rawsetp(hub->L, -2, g->L);
+    lua_pop(hub->L, 1);
+  }
+  hub_release(hub, g->thread_slot);
+  g->L = NULL;
 }
 
 /* ---- the end ---- */
@@ -272,13 +284,10 @@ static int settle_protected(lua_State *L) {
     return 0;
   bool handled = !g->hub->closing && report_push_handler(L);
   push_failure(L, 3);
-  lua_State *thread = handled ? take_thread(g->hub) : NULL;
-  if (thread) {
-    lua_xmove(L, thread, 4);
-    g->L = thread;
-  } else {
+  if (handled && take_thread(g->hub, g))
+    lua_xmove(L, g->L, 4);
+  else
     report_print(L);
-  }
   return 0;
 }
 
@@ -334,10 +343,11 @@ static int out_of_memory(struct hub *hub, struct greenlet *g) {
 }
 
 int greenlet_begin(struct hub *hub, struct greenlet *g) {
-  lua_State *from = hub->L, *to = take_thread(hub);
-  if (!to || !lua_checkstack(to, g->args + 4)) {
-    if (to)
-      drop_thread(hub, to);
+  if (!take_thread(hub, g))
+    return out_of_memory(hub, g);
+  lua_State *from = hub->L, *to = g->L;
+  if (!lua_checkstack(to, g->args + 4)) {
+    drop_thread(hub, g);
     return out_of_memory(hub, g);
   }
   if (unlikely(lua_gethook(hub->main->L) != NULL))
@@ -361,19 +371,16 @@ int greenlet_begin(struct hub *hub, struct greenlet *g) {
   lua_pushnil(from);
   lua_setiuservalue(from, -2, UV_BODY);
   lua_pop(from, 1);
-  g->L = to;
   return g->args + g->method;
 }
 
 /* Closes the <close> variables of a thread that has failed, and lets it go. */
 static void discard_thread(struct hub *hub, struct greenlet *g, bool keep_error) {
-  lua_State *thread = g->L;
-  if (hub_close_thread(thread, NULL) != LUA_OK && keep_error) {
-    lua_xmove(thread, hub->L, 1);
+  if (hub_close_thread(g->L, NULL) != LUA_OK && keep_error) {
+    lua_xmove(g->L, hub->L, 1);
     set_value(hub, g, UV_OUTCOME);
   }
-  drop_thread(hub, thread);
-  g->L = NULL;
+  drop_thread(hub, g);
 }
 
 /*
@@ -396,12 +403,12 @@ static void recycle(struct hub *hub, struct greenlet *g) {
   lua_State *thread = g->L;
   lua_settop(thread, 0);
   if (g->identified || hub->idle_thread_count == HUB_IDLE_THREADS) {
-    drop_thread(hub, thread);
+    drop_thread(hub, g);
     return;
   }
   if (unlikely(lua_gethook(thread) != NULL))
     lua_sethook(thread, NULL, 0, 0);
-  hub->idle_threads[hub->idle_thread_count++] = thread;
+  hub->idle_threads[hub->idle_thread_count++] = (struct hub_thread){thread, g->thread_slot};
 }
 
 /* Puts the results where they can be asked for; the arguments go. */

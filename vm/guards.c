@@ -16,7 +16,8 @@ static struct greenlet *own_greenlet(lua_State *L) {
 
 /* ---- coroutine ---- */
 
-/* Upvalue: the table of greenlets' threads.  Only a blocked one can have yielded. */
+/* Upvalue: the table of greenlets' threads that were handed out.  Only a blocked one can have
+   yielded. */
 static bool is_blocked_greenlet(lua_State *L, lua_State *thread) {
   if (lua_status(thread) != LUA_YIELD)
     return false;
@@ -88,8 +89,11 @@ static int l_close(lua_State *L) {
 
 static int l_running(lua_State *L) {
   struct greenlet *g = own_greenlet(L);
-  if (g)
+  if (g && !g->identified) {
+    lua_pushboolean(L, 1);
+    lua_rawsetp(L, lua_upvalueindex(1), L);
     g->identified = true;
+  }
   return lua_running(L);
 }
 
@@ -141,7 +145,7 @@ static void install(lua_State *L, struct hub *hub, const struct guard *guard) {
     if (original && original != guard->guard && known) {
       if (guard->original && !*guard->original)
         *guard->original = original; /* once: other threads may use it */
-      lua_rawgeti(L, LUA_REGISTRYINDEX, hub->threads);
+      lua_rawgeti(L, LUA_REGISTRYINDEX, hub->identified);
       lua_pushcclosure(L, guard->guard, 1);
       lua_setfield(L, -2, guard->name);
     }

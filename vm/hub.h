@@ -66,6 +66,7 @@ enum { UV_FIELDS = CLASS_FIELDS, UV_OUTCOME, UV_BODY, UV_LOCALS = UV_BODY };
    itself if there is one, a table with `n` if there are several.
    UV_BODY: before the first turn the function, then its greenlet-local values. */
 
+/* First what each change of greenlets needs, so that it is in few cache lines. */
 struct greenlet {
   struct class_object object;
   struct runnable run; /* linked: ready, will run in its turn */
@@ -74,32 +75,34 @@ struct greenlet {
   lua_State *blocked;   /* the state that blocked: L, or a coroutine nested in it */
   struct cstack *stack; /* the C stack to continue on, while pinned */
 
-  struct waiter wait;              /* its place in the ring it waits in */
-  struct link *ring;               /* that ring, from wait to wake-up; NULL: none */
   const struct wait_kind *waiting; /* what it waits for; NULL: not blocked */
-  struct timer timer;              /* limits the wait, or delays the start */
+  struct link *ring;               /* that it waits in, from wait to wake-up; NULL: none */
+  struct interrupt *interrupt;     /* to be raised when it runs next */
   bool notified;                   /* by `ring`, and has not run since */
   bool timed_out;                  /* the timer has fired */
 
-  uint8_t state;         /* enum greenlet_state */
-  bool failed;           /* ended by an error */
-  bool reporting;        /* the error handler runs, after its end */
-  bool method;           /* its body is called with the Greenlet as first argument */
-  bool identified;       /* its thread was handed out: not to be used again */
-  bool localized;        /* has greenlet-local values */
-  bool spawner;          /* listed in the hub's table of spawners */
-  uint8_t refused;       /* how often it tried to block while the runtime was closing */
-  uint16_t shield;       /* depth of shields: interrupts are held back */
-  uint16_t held;         /* how many of them are */
+  uint8_t state;   /* enum greenlet_state */
+  bool failed;     /* ended by an error */
+  bool reporting;  /* the error handler runs, after its end */
+  bool method;     /* its body is called with the Greenlet as first argument */
+  bool identified; /* its thread was handed out: not to be used again */
+  bool localized;  /* has greenlet-local values */
+  bool spawner;    /* listed in the hub's table of spawners */
+  uint8_t refused; /* how often it tried to block while the runtime was closing */
+  uint16_t shield; /* depth of shields: interrupts are held back */
+  uint16_t held;   /* how many of them are */
+
+  struct waiter wait;    /* its place in the ring it waits in */
+  struct timer timer;    /* limits the wait, or delays the start */
   int32_t slot;          /* of the hub's anchors, from start to end; 0: none */
+  int32_t thread_slot;   /* that of its thread */
   int32_t args, results; /* how many in UV_OUTCOME; args -1: an error is there */
 
-  struct interrupt *interrupt; /* to be raised when it runs next */
-  struct link aimed;           /* ring: interrupts on their way to it */
-  struct link done;            /* ring: who waits for its end, joiners and links */
-  struct link alive;           /* among the hub's greenlets, from start to end */
-  const char *name;            /* as the user set it; points into the string kept with it */
-  uint64_t id, parent;         /* its own number and its spawner's */
+  struct link aimed;   /* ring: interrupts on their way to it */
+  struct link done;    /* ring: who waits for its end, joiners and links */
+  struct link alive;   /* among the hub's greenlets, from start to end */
+  const char *name;    /* as the user set it; points into the string kept with it */
+  uint64_t id, parent; /* its own number and its spawner's */
 };
 
 extern const struct class_kind greenlet_kind;
@@ -139,6 +142,12 @@ void interrupt_kill(lua_State *L, struct greenlet *target);
 
 /* ---- the hub ---- */
 
+/* A Lua thread to run greenlets, and the slot that keeps it alive. */
+struct hub_thread {
+  lua_State *L;
+  int slot;
+};
+
 struct hub {
   struct greenlet *current;    /* NULL: the hub itself is at work */
   lua_State *volatile running; /* the state that runs now: its, or a coroutine's in it */
@@ -174,9 +183,9 @@ struct hub {
 
   lua_State *L;      /* the hub's own thread, HUB_ANCHORS at its bottom: the keeper's table */
   lua_State *keeper; /* runs nothing; at index 1 a table: slot -> value kept alive */
-  int threads;       /* registry reference: light userdata -> thread of a greenlet */
+  int identified;    /* registry reference: light userdata -> true, threads that were handed out */
   int *free_slots, free_count, slots;
-  lua_State **idle_threads; /* finished ones, to be used again */
+  struct hub_thread *idle_threads; /* finished ones, to be used again */
   int idle_thread_count;
 
   struct link greenlets; /* ring: all started and not dead, but main */

@@ -32,7 +32,7 @@ static void make_thread(lua_State *L, struct hub *hub) {
   lua_pushvalue(hub->L, HUB_ANCHORS);
   lua_xmove(hub->L, hub->keeper, 1);
   lua_newtable(hub->L);
-  hub->threads = luaL_ref(hub->L, LUA_REGISTRYINDEX);
+  hub->identified = luaL_ref(hub->L, LUA_REGISTRYINDEX);
 }
 
 static void make_spawners(lua_State *L) {
@@ -103,7 +103,7 @@ static struct hub *allocate(lua_State *L, struct ev_loop *loop) {
   lua_pushcfunction(L, l_collect);
   lua_setfield(L, -2, "__gc");
   struct hub *hub = calloc(1, sizeof *hub);
-  lua_State **threads = calloc(HUB_IDLE_THREADS, sizeof *threads);
+  struct hub_thread *threads = calloc(HUB_IDLE_THREADS, sizeof *threads);
   struct ev_loop *own = NULL;
   if (!loop) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;

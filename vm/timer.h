@@ -1,9 +1,11 @@
 /*
  * timer.h: the timers of one hub.
  *
- * A 4-ary heap ordered by due time, then by the order of starting, so that equal
- * delays end in the order in which they began (libev's own heap has no such rule).
- * Only the earliest timer is known to libev; starting and stopping a timer is
+ * They are ordered by due time, then by the order of starting, so that equal delays
+ * end in the order in which they began (libev's own heap has no such rule).  Most are
+ * due after those started before them, because programs use few different delays:
+ * such a timer goes to the end of a run, a list in order.  What fits no run is in a
+ * 4-ary heap.  Only the earliest timer is known to libev; starting and stopping one is
  * therefore no more than a few stores.  The clock can be a virtual one.
  */
 #ifndef MOONLET_TIMER_H
@@ -12,12 +14,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "list.h"
+
+#define TIMER_RUNS 4
+
 struct timer {
-  double due;     /* in the hub's clock, seconds */
-  uint64_t order; /* breaks ties */
-  uint32_t place; /* in the heap, counted from 1; 0: not running */
+  double due;       /* in the hub's clock, seconds */
+  uint64_t order;   /* breaks ties */
+  struct link link; /* in a run */
+  uint32_t place;   /* in the heap, counted from 1; TIMER_IN_RUN; 0: not running */
   void (*fire)(struct timer *timer);
 };
+
+#define TIMER_IN_RUN UINT32_MAX
 
 struct timer_slot {
   double due;
@@ -25,8 +34,10 @@ struct timer_slot {
 };
 
 struct timers {
-  struct timer_slot *heap; /* heap[1] is the earliest */
-  uint32_t count, capacity;
+  struct link runs[TIMER_RUNS]; /* rings */
+  struct timer_slot *heap;      /* heap[1] is its earliest */
+  uint32_t heaped, capacity;    /* of the heap */
+  uint32_t count;               /* of all that are running */
   uint64_t order;
 };
 
@@ -48,6 +59,6 @@ void timers_expire(struct timers *timers, double now);
 static inline bool timer_running(const struct timer *timer) { return timer->place != 0; }
 
 /* When the next timer is due; only if count > 0. */
-static inline double timers_next(const struct timers *timers) { return timers->heap[1].due; }
+double timers_next(const struct timers *timers);
 
 #endif

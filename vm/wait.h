@@ -98,7 +98,7 @@ void wait_turn_here(lua_State *L, const struct wait_kind *kind);
 double wait_limit_given(lua_State *L, int arg); /* of an argument that is there */
 
 static inline double wait_limit(lua_State *L, int arg) {
-  return lua_isnoneornil(L, arg) ? NO_LIMIT : wait_limit_given(L, arg);
+  return lua_gettop(L) < arg || lua_isnil(L, arg) ? NO_LIMIT : wait_limit_given(L, arg);
 }
 
 /* Notifies the first waiter of a ring; returns whether there was one. */

@@ -29,6 +29,7 @@ struct watch {
   int found, taken;     /* how many are ready, and how many of them iwait has given */
   int wanted;           /* how many complete the wait */
   double deadline;      /* of an iwait */
+  bool in_order;        /* they have become ready in the order of the list */
   bool each;            /* the consumer is woken for each */
   bool raise_errors;    /* and for a failed greenlet */
   int *order;           /* indices in order of readiness */
@@ -44,6 +45,7 @@ static const char watch_name[] = "moonlet.watch";
 static void note(struct watched *entry) {
   struct watch *watch = entry->watch;
   watch->order[watch->found++] = entry->index;
+  watch->in_order &= entry->index == watch->found;
   bool failure = watch->raise_errors && entry->greenlet && entry->greenlet->failed;
   if (watch->each || failure || watch->found >= watch->wanted)
     wait_notify(&watch->consumer);
@@ -110,6 +112,7 @@ static struct watch *watch_list(lua_State *L, int arg) {
   list_init(&watch->consumer);
   watch->order = (int *)((char *)watch + size);
   watch->wanted = count;
+  watch->in_order = true;
   if (luaL_newmetatable(L, watch_name)) {
     lua_pushcfunction(L, l_unregister);
     lua_setfield(L, -2, "__gc");
@@ -159,6 +162,8 @@ static int all_step(lua_State *L, bool timed_out) {
     return WAIT_AGAIN;
   unregister(watch);
   int found = watch->found < watch->wanted ? watch->found : watch->wanted;
+  if (found == watch->count && watch->in_order)
+    return lua_getiuservalue(L, 1, WATCH_OBJECTS), 1;
   lua_createtable(L, found, 0);
   lua_getiuservalue(L, 1, WATCH_OBJECTS);
   for (int i = 1; i <= found; i++) {

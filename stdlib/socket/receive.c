@@ -286,10 +286,11 @@ static int recv_fail(lua_State *L, struct stream *self, ssize_t word) {
   return 3;
 }
 
-/* On the stack: the stream, how many bytes at most. */
+/* On the stack: the stream, how many bytes at most if that is said. */
 static int recv_step(lua_State *L, bool timed_out) {
   struct stream *self = lua_touserdata(L, 1);
   size_t most = (size_t)lua_tointeger(L, 2), have = self->end - self->start;
+  most = most ? most : IO_SCRATCH;
   if (have) {
     size_t length = have < most ? have : most;
     return take(L, self, buffered(self), length, length, false);
@@ -312,10 +313,8 @@ static int recv_step(lua_State *L, bool timed_out) {
 int stream_recv(lua_State *L) {
   static const struct wait_kind kind = {"socket:recv", recv_step, SOCK_READING};
   struct stream *self = lua_touserdata(L, 1);
-  lua_Integer most = luaL_optinteger(L, 2, IO_SCRATCH);
-  luaL_argcheck(L, most > 0, 2, "must be positive");
-  lua_settop(L, 1);
-  lua_pushinteger(L, most);
+  luaL_argcheck(L, luaL_optinteger(L, 2, IO_SCRATCH) > 0, 2, "must be positive");
+  lua_settop(L, INDEX_PATTERN);
   lua_settop(L, INDEX_PREFIX); /* there is none */
   return sock_read(L, &self->sock, &kind);
 }

@@ -76,7 +76,6 @@ void stream_discard(struct stream *self) {
 
 /* ---- send ---- */
 
-/* On the stack: the stream, the data, first and last byte to send. */
 static int send_result(lua_State *L, const struct stream *self, lua_Integer first,
                        const char *failure) {
   lua_Integer last = first - 1 + (lua_Integer)self->offset;
@@ -90,13 +89,12 @@ static int send_result(lua_State *L, const struct stream *self, lua_Integer firs
   return 3;
 }
 
+/* On the stack: the stream, the data. */
 static int send_step(lua_State *L, bool timed_out) {
   struct stream *self = lua_touserdata(L, 1);
-  size_t length;
-  const char *data = lua_tolstring(L, 2, &length);
-  lua_Integer first = lua_tointeger(L, 3);
-  size_t size = (size_t)(lua_tointeger(L, 4) - first + 1);
-  data += first - 1;
+  lua_Integer first = self->first;
+  size_t size = self->size;
+  const char *data = lua_tostring(L, 2) + first - 1;
   while (self->offset < size) {
     if (sock_gone(&self->sock))
       return send_result(L, self, first, "closed");
@@ -142,16 +140,19 @@ static int l_send(lua_State *L) {
   struct stream *self = check_connected(L);
   size_t length;
   luaL_checklstring(L, 2, &length);
-  lua_Integer first = position(luaL_optinteger(L, 3, 1), length);
-  lua_Integer last = position(luaL_optinteger(L, 4, -1), length);
-  first = first < 1 ? 1 : first;
-  last = last > (lua_Integer)length ? (lua_Integer)length : last;
-  lua_settop(L, 2);
-  lua_pushinteger(L, first);
-  lua_pushinteger(L, last < first ? first - 1 : last);
-  if (self->sock.fd >= 0 && io_writing(self->sock.ring))
-    return sock_write(L, &self->sock, &send_kind);
-  self->offset = 0;
+  lua_Integer first = 1, last = (lua_Integer)length;
+  if (unlikely(lua_gettop(L) > 2)) {
+    first = position(luaL_optinteger(L, 3, 1), length);
+    last = position(luaL_optinteger(L, 4, -1), length);
+    first = first < 1 ? 1 : first;
+    last = last > (lua_Integer)length ? (lua_Integer)length : last;
+    lua_settop(L, 2);
+  }
+  if (likely(self->sock.fd < 0 || !io_writing(self->sock.ring))) {
+    self->first = first;
+    self->size = last < first ? 0 : (size_t)(last - first + 1);
+    self->offset = 0;
+  }
   return sock_write(L, &self->sock, &send_kind);
 }
 

@@ -17,7 +17,8 @@ struct stream {
   char *buffer;                /* NULL: nothing is kept */
   size_t start, end, capacity; /* buffer[start..end) has arrived */
   size_t scanned;              /* of it, known to hold no end of line */
-  size_t offset;               /* of the data being sent: so much is out */
+  lua_Integer first;           /* byte of the data being sent */
+  size_t size, offset;         /* how much is to go out from there, and is out */
   size_t line_limit;           /* most bytes of a line; 0: any number */
 };
 
