@@ -1,5 +1,6 @@
 -- Small HTTP servers for specs, whose answers the spec writes byte by byte if it likes.
 
+local http = require "moonlet.http"
 local llhttp = require "moonlet.llhttp"
 local moonlet = require "moonlet"
 local socket = require "moonlet.socket"
@@ -188,6 +189,17 @@ function web.copy(from, to)
     end
     to:shutdown("send")
   end) }, Copying)
+end
+
+--- Starts the server of a spec and a client for it; both end with the spec, whose `finally` it is.
+function web.serve_client(finally, answer, options)
+  local client, server = http.Client { proxy = false }, web.serve(answer, options)
+  finally(function()
+    client:close()
+    server:stop()
+    os.remove(options and options.unix or "")
+  end)
+  return server, client
 end
 
 return web

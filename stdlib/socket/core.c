@@ -2,7 +2,6 @@
  * core.c: moonlet.socket.core, the C half of moonlet.socket.
  */
 #define _GNU_SOURCE
-#include <signal.h>
 #include <time.h>
 
 #include "stream.h"
@@ -79,13 +78,6 @@ static int l_gettime(lua_State *L) {
 
 /* ---- the module ---- */
 
-/* Who writes to a peer that is gone gets an error, and not a signal that ends the program. */
-static void ignore_sigpipe(void) {
-  struct sigaction action;
-  if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_DFL)
-    signal(SIGPIPE, SIG_IGN);
-}
-
 static const luaL_Reg functions[] = {{"tcp", socket_tcp},
                                      {"tcp4", socket_tcp4},
                                      {"tcp6", socket_tcp6},
@@ -104,7 +96,6 @@ static const luaL_Reg functions[] = {{"tcp", socket_tcp},
 MOONLET_API int luaopen_moonlet_socket_core(lua_State *L) {
   static const struct class_kind *const kinds[] = {
       &sock_kind, &stream_kind, &tcp_kind, &udp_kind, &unix_kind, &unix_dgram_kind, &secure_kind};
-  ignore_sigpipe();
   luaL_newlib(L, functions);
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
     class_push(L, kinds[i]);
