@@ -102,13 +102,18 @@ READLINE := $(shell $(call has_headers,stdio.h readline/readline.h) && echo yes)
 
 # ---- What is made of what ----------------------------------------------------------------------
 
-PROGRAM_SOURCES := vm/main.c vm/repl.c
+PROGRAM_SOURCES := vm/main.c vm/repl.c vm/jump_x86_64.S
 extension_sources = $(wildcard $(1:%=stdlib/%/*.c))
 LIBRARY_SOURCES := $(filter-out $(PROGRAM_SOURCES) $(call extension_sources,$(EXTENSIONS)), \
-  $(wildcard vm/*.c vm/*/*.c vm/*.S stdlib/*.c stdlib/*/*.c))
+  $(wildcard vm/*.c vm/*/*.c vm/switch_*.S stdlib/*.c stdlib/*/*.c))
 TEST_SOURCES    := $(wildcard tests/*.c tests/bench/*.c)
 LUA_SOURCES     := $(wildcard stdlib/*.lua stdlib/*/*.lua)
 C_FILES         := $(wildcard $(patsubst %,%/*.[ch],vm vm/* stdlib stdlib/* tests tests/*))
+
+# The command's Lua jumps by vm/jump_x86_64.S; sanitizers have to see every jump themselves.
+JUMPS = $(if $(findstring -fsanitize,$(ALL_CFLAGS)),,$(JUMPS_$(firstword $(subst -, ,$(MACHINE)))))
+JUMPS_x86_64 = -Wl,--wrap=_setjmp,--wrap=_longjmp,--wrap=__longjmp_chk
+MACHINE := $(shell $(CC) -dumpmachine)
 
 object = $(1:%=$(BUILD)/obj/%.o)
 LIBRARY_OBJECTS := $(call object,$(LIBRARY_SOURCES))
@@ -138,7 +143,7 @@ $(BUILD)/obj/%.o: % $(BUILD)/flags
 
 # The command holds the whole of liblua and exports it, as lua5.4 does: C modules bind to it.
 $(BUILD)/moonlet: $(PROGRAM_OBJECTS) $(LIBRARY_OBJECTS)
-	$(CC) $(LDFLAGS) -Wl,-E -o $@ $^ \
+	$(CC) $(LDFLAGS) -Wl,-E $(JUMPS) -o $@ $^ \
 	  $(or $(LUA_STATIC:%=-Wl$(comma)--whole-archive % -Wl$(comma)--no-whole-archive),$(LUA_LIBS)) \
 	  $(EV_LIBS) $(if $(READLINE),-lreadline) $(SYSTEM_LIBS)
 
