@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "io.h"
+#include "sanitizer.h"
 
 /* libev is polled about so often while greenlets are busy, whatever they do in a turn. */
 #define SLICE 0.001
@@ -334,7 +335,7 @@ struct hub *hub_peek(lua_State *L) {
 static void check_stack(struct hub *hub) {
   const char *here = __builtin_frame_address(0);
   const struct cstack *stack = hub->stack;
-#ifndef __SANITIZE_ADDRESS__
+#ifndef HAVE_ASAN
   if (stack->map && (here < stack->low || here > stack->high)) {
     fprintf(stderr, "moonlet: a C function has jumped from one C stack to another\n");
     abort();

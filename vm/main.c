@@ -17,6 +17,7 @@
 #include "moonlet.h"
 #include "protect.h"
 #include "repl.h"
+#include "state.h"
 
 /* What the command line asks for. */
 struct options {
@@ -405,7 +406,7 @@ int main(int argc, char **argv) {
   struct command c = {.argc = argc, .argv = argv};
   fill_standard_streams();
   read_options(&c.options, argc, argv);
-  lua_State *L = luaL_newstate();
+  lua_State *L = state_new();
   if (!L) {
     fputs("moonlet: not enough memory for a Lua state\n", stderr);
     return EXIT_FAILURE;
