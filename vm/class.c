@@ -285,6 +285,14 @@ void *class_new(lua_State *L, const struct class_kind *kind) {
   return object;
 }
 
+void *class_new_from(lua_State *L, const struct class_kind *kind, lua_State *from, int index) {
+  void *object = allocate(L, kind);
+  lua_pushvalue(from, index);
+  lua_xmove(from, L, 1);
+  lua_setmetatable(L, -2);
+  return object;
+}
+
 /* ---- the root class ---- */
 
 /***

@@ -52,6 +52,9 @@ void class_push(lua_State *L, const struct class_kind *kind);
 /* Pushes a new instance of the kind itself, initialised but without `new`. */
 void *class_new(lua_State *L, const struct class_kind *kind);
 
+/* The same, quicker: the class is on the stack of `from` at `index`. */
+void *class_new_from(lua_State *L, const struct class_kind *kind, lua_State *from, int index);
+
 void *class_check_slowly(lua_State *L, int arg, const struct class_kind *kind);
 void *class_test_slowly(lua_State *L, int arg, const struct class_kind *kind);
 

@@ -122,7 +122,7 @@ void greenlet_start(lua_State *L, int index, double delay, bool delayed) {
 
 struct greenlet *greenlet_spawn(lua_State *L, int nargs, double delay, bool delayed) {
   int function = lua_gettop(L) - nargs;
-  struct greenlet *g = class_new(L, &greenlet_kind);
+  struct greenlet *g = class_new_from(L, &greenlet_kind, hub_of(L)->keeper, KEEPER_GREENLET);
   lua_insert(L, function);
   g->args = nargs;
   if (nargs > 0)
@@ -346,7 +346,7 @@ int greenlet_begin(struct hub *hub, struct greenlet *g) {
   if (!take_thread(hub, g))
     return out_of_memory(hub, g);
   lua_State *from = hub->L, *to = g->L;
-  if (!lua_checkstack(to, g->args + 4)) {
+  if (unlikely(g->args > LUA_MINSTACK - 4) && !lua_checkstack(to, g->args + 4)) {
     drop_thread(hub, g);
     return out_of_memory(hub, g);
   }

@@ -47,7 +47,7 @@ static void add_slots(lua_State *L, struct hub *hub) {
   if (!slots)
     luaL_error(L, "not enough memory");
   hub->free_slots = slots;
-  lua_pushvalue(hub->keeper, 1);
+  lua_pushvalue(hub->keeper, KEEPER_SLOTS);
   lua_xmove(hub->keeper, L, 1);
   for (int fresh = hub->slots + 1; fresh <= count; fresh++) {
     lua_pushboolean(L, 0);
@@ -64,19 +64,19 @@ int hub_anchor(lua_State *L, struct hub *hub) {
     add_slots(L, hub);
   int slot = hub->free_slots[--hub->free_count];
   lua_xmove(L, hub->keeper, 1);
-  lua_rawseti(hub->keeper, 1, slot);
+  lua_rawseti(hub->keeper, KEEPER_SLOTS, slot);
   return slot;
 }
 
 /* The slot is only overwritten: nothing is allocated, so any context will do. */
 void hub_release(struct hub *hub, int slot) {
   lua_pushboolean(hub->keeper, 0);
-  lua_rawseti(hub->keeper, 1, slot);
+  lua_rawseti(hub->keeper, KEEPER_SLOTS, slot);
   hub->free_slots[hub->free_count++] = slot;
 }
 
 void hub_push_anchored(lua_State *L, struct hub *hub, int slot) {
-  lua_rawgeti(hub->keeper, 1, slot);
+  lua_rawgeti(hub->keeper, KEEPER_SLOTS, slot);
   lua_xmove(hub->keeper, L, 1);
 }
 

@@ -182,7 +182,7 @@ struct hub {
   bool always_pin;   /* for tests: never park */
 
   lua_State *L;      /* the hub's own thread, HUB_ANCHORS at its bottom: the keeper's table */
-  lua_State *keeper; /* runs nothing; at index 1 a table: slot -> value kept alive */
+  lua_State *keeper; /* runs nothing; has at KEEPER_SLOTS a table: slot -> value kept alive */
   int identified;    /* registry reference: light userdata -> true, threads that were handed out */
   int *free_slots, free_count, slots;
   struct hub_thread *idle_threads; /* finished ones, to be used again */
@@ -210,6 +210,9 @@ struct hub {
 };
 
 enum { HUB_ANCHORS = 1 };
+
+/* On the keeper's stack; besides its table, classes of which objects are made often. */
+enum { KEEPER_SLOTS = 1, KEEPER_GREENLET, KEEPER_TIMEOUT };
 
 #define HUB_IDLE_THREADS 1024
 

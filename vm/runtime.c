@@ -13,6 +13,7 @@
 #include "io.h"
 #include "overflow.h"
 #include "signals.h"
+#include "timeout.h"
 #include "watchdog.h"
 
 /* ---- opening ---- */
@@ -30,7 +31,9 @@ static void make_thread(lua_State *L, struct hub *hub) {
   hub->keeper = lua_newthread(hub->L);
   lua_rawsetp(hub->L, LUA_REGISTRYINDEX, hub->keeper);
   lua_pushvalue(hub->L, HUB_ANCHORS);
-  lua_xmove(hub->L, hub->keeper, 1);
+  class_push(hub->L, &greenlet_kind);
+  class_push(hub->L, &timeout_kind);
+  lua_xmove(hub->L, hub->keeper, 3);
   lua_newtable(hub->L);
   hub->identified = luaL_ref(hub->L, LUA_REGISTRYINDEX);
 }

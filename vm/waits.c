@@ -72,7 +72,7 @@ static int l_unregister(lua_State *L) {
 
 /* The object at -1 joins the watch, or counts as ready at once. */
 static void add(lua_State *L, struct hub *hub, struct watch *watch, int index) {
-  const struct greenlet *greenlet = class_test(L, -1, &greenlet_kind);
+  struct greenlet *greenlet = class_test(L, -1, &greenlet_kind);
   const struct class_kind *kind = greenlet ? &greenlet_kind
                                   : lua_type(L, -1) == LUA_TUSERDATA
                                       ? class_kind_of(L, lua_gettop(L))
@@ -87,7 +87,7 @@ static void add(lua_State *L, struct hub *hub, struct watch *watch, int index) {
   *entry = (struct watched){
       .waiter = {.notify = notify}, .watch = watch, .index = index, .passes = kind->watch_passes};
   entry->greenlet = greenlet;
-  entry->ring = kind->watch(lua_touserdata(L, -1));
+  entry->ring = kind->watch(greenlet ? greenlet : lua_touserdata(L, -1));
   watch->count = index;
   if (entry->ring)
     waiter_join(hub, entry->ring, &entry->waiter);
