@@ -35,6 +35,20 @@ static struct window buffered(const struct stream *self) {
   return (struct window){self->buffer + self->start, self->end - self->start, false};
 }
 
+/*
+ * Who took all that had come, a short read ago, would find nothing by another try: the next
+ * call begins by waiting.  If something has come meanwhile, the wait is over at once.
+ */
+static bool waits_first(struct stream *self) {
+  bool waits = self->drained && !self->transport;
+  self->drained = false;
+  return waits;
+}
+
+static bool drains(const struct stream *self, size_t count, size_t room) {
+  return count < room && !self->transport;
+}
+
 /* ---- the buffer ---- */
 
 /* Makes room for `size` more bytes behind what is buffered. */
@@ -181,7 +195,7 @@ static ssize_t read_on(lua_State *L, struct stream *self, lua_Integer pattern, i
   ssize_t count = stream_read(self, data, room);
   if (count <= 0)
     return count == TRANSPORT_END ? ENDED : count;
-  *reads = (size_t)count < room && !self->transport ? 0 : *reads - 1;
+  *reads = drains(self, (size_t)count, room) ? 0 : *reads - 1;
   if (direct)
     self->end += (size_t)count;
   else if (have == 0 && satisfied(L, self, (struct window){data, (size_t)count, true}, pattern))
@@ -206,15 +220,17 @@ static int ended(lua_State *L, struct stream *self, lua_Integer pattern) {
 static int receive_step(lua_State *L, bool timed_out) {
   struct stream *self = lua_touserdata(L, INDEX_SELF);
   lua_Integer pattern = lua_tointeger(L, INDEX_PATTERN);
-  int reads = MAX_READS;
+  int reads = waits_first(self) ? 0 : MAX_READS;
   for (;;) {
     if (sock_gone(&self->sock))
       return stopped(L, self, pattern, "closed");
     if (too_long(self, pattern))
       return take_partial(L, self, pattern, self->line_limit, "too long");
     ssize_t word = reads > 0 ? read_on(L, self, pattern, &reads) : TRANSPORT_WANT_READ;
-    if (word == SATISFIED)
+    if (word == SATISFIED) {
+      self->drained = reads == 0;
       return 1;
+    }
     if (word == ENDED)
       return ended(L, self, pattern);
     if (word == TRANSPORT_WANT_READ || word == TRANSPORT_WANT_WRITE) {
@@ -298,8 +314,10 @@ static int recv_step(lua_State *L, bool timed_out) {
   if (sock_gone(&self->sock))
     return sock_fail_with(L, "closed");
   char *data = io_scratch(L, self->sock.hub);
-  ssize_t count = stream_read(self, data, most < IO_SCRATCH ? most : IO_SCRATCH);
+  size_t room = most < IO_SCRATCH ? most : IO_SCRATCH;
+  ssize_t count = waits_first(self) ? TRANSPORT_WANT_READ : stream_read(self, data, room);
   if (likely(count > 0)) {
+    self->drained = drains(self, (size_t)count, room);
     self->sock.received += (uint64_t)count;
     lua_pushlstring(L, data, (size_t)count);
     return 1;

@@ -20,6 +20,7 @@ struct stream {
   lua_Integer first;           /* byte of the data being sent */
   size_t size, offset;         /* how much is to go out from there, and is out */
   size_t line_limit;           /* most bytes of a line; 0: any number */
+  bool drained;                /* the last call has taken all that had come */
 };
 
 enum { UV_TRANSPORT = CLASS_FIELDS + 1 }; /* of a secure one: keeps it alive */
