@@ -102,7 +102,7 @@ READLINE := $(shell $(call has_headers,stdio.h readline/readline.h) && echo yes)
 
 # ---- What is made of what ----------------------------------------------------------------------
 
-PROGRAM_SOURCES := $(addprefix vm/,main.c repl.c state.c heap.c jump_x86_64.S)
+PROGRAM_SOURCES := $(addprefix vm/,main.c repl.c jump_x86_64.S)
 extension_sources = $(wildcard $(1:%=stdlib/%/*.c))
 LIBRARY_SOURCES := $(filter-out $(PROGRAM_SOURCES) $(call extension_sources,$(EXTENSIONS)), \
   $(wildcard vm/*.c vm/*/*.c vm/switch_*.S stdlib/*.c stdlib/*/*.c))
@@ -198,10 +198,9 @@ $(BUILD)/moonlet.pc: vm/moonlet.pc.in FORCE
 # A test is linked with libmoonlet.a, or with what its first lines ask for: "shared-library" means
 # libmoonlet.so; "sources: vm/a.c vm/b.S" those alone, whose internal functions it calls.
 test-programs: $(TEST_PROGRAMS)
-$(BUILD)/tests/%: $(BUILD)/obj/tests/%.c.o $(TEST_SUPPORT) $(PROGRAM_OBJECTS) \
-  $(addprefix $(BUILD)/libmoonlet.,a so)
+$(BUILD)/tests/%: $(BUILD)/obj/tests/%.c.o $(TEST_SUPPORT) $(addprefix $(BUILD)/libmoonlet.,a so)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $(filter $(BUILD)/obj/tests/%,$^) $(tested) $(LUA_LIBS) $(EV_LIBS) $(SYSTEM_LIBS)
+	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(tested) $(LUA_LIBS) $(EV_LIBS) $(SYSTEM_LIBS)
 
 tested = $(or $(call object,$(shell sed -n '1,5s|.*sources: \(.*\) \*/|\1|p' tests/$*.c)), \
   $(if $(shell sed -n '1,5{/shared-library/p}' tests/$*.c),$(shared_library)),$(BUILD)/libmoonlet.a)

@@ -13,6 +13,7 @@
 
 #include "hub.h"
 #include "modules.h"
+#include "state.h"
 #include "task.h"
 #include "worker.h"
 
@@ -28,7 +29,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 /* As a thread ends. */
 static void close_state(void *state) {
   moonlet_close(state);
-  lua_close(state);
+  state_close(state);
 }
 
 static void make_key(void) { pthread_key_create(&state_key, close_state); }
@@ -51,12 +52,12 @@ static lua_State *own_state(void) {
   lua_State *L = pthread_getspecific(state_key);
   if (L)
     return L;
-  L = luaL_newstate();
+  L = state_new();
   if (!L)
     return NULL;
   lua_pushcfunction(L, l_open);
   if (lua_pcall(L, 0, 0, 0) != LUA_OK || pthread_setspecific(state_key, L) != 0) {
-    lua_close(L);
+    state_close(L);
     return NULL;
   }
   return L;

@@ -93,5 +93,6 @@ int main(void) {
 #ifndef HAVE_ASAN
   memory_is_used_again();
 #endif
+  heap_free(heap);
   return 0;
 }

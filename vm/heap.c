@@ -53,6 +53,8 @@ struct heap {
   char *segment, *segment_end; /* of the last segment: slabs not used yet */
   char *ready_end;             /* up to here its pages are there */
   size_t slabs;
+  char **segments;
+  size_t segment_count;
 };
 
 _Static_assert(sizeof(struct slab) <= HEADER, "cells would begin inside the header");
@@ -60,6 +62,10 @@ _Static_assert(sizeof(struct slab) <= HEADER, "cells would begin inside the head
 /* ---- slabs ---- */
 
 static bool map_segment(struct heap *heap) {
+  char **segments = realloc(heap->segments, (heap->segment_count + 1) * sizeof *segments);
+  if (!segments)
+    return false;
+  heap->segments = segments;
   char *map =
       mmap(NULL, SEGMENT + SLAB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (map == MAP_FAILED)
@@ -69,6 +75,7 @@ static bool map_segment(struct heap *heap) {
     munmap(map, (size_t)(start - map));
   if (start < map + SLAB)
     munmap(start + SEGMENT, (size_t)(map + SLAB - start));
+  segments[heap->segment_count++] = start;
   heap->segment = heap->ready_end = start;
   heap->segment_end = start + SEGMENT;
   return true;
@@ -218,4 +225,11 @@ struct heap *heap_new(void) {
     list_init(&heap->partial[steps]);
   list_init(&heap->empty);
   return heap;
+}
+
+void heap_free(struct heap *heap) {
+  for (size_t i = 0; i < heap->segment_count; i++)
+    munmap(heap->segments[i], SEGMENT);
+  free(heap->segments);
+  free(heap);
 }

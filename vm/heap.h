@@ -1,5 +1,5 @@
 /*
- * heap.h: the memory of the command's Lua state.
+ * heap.h: memory for a Lua state of our own.
  *
  * Lua allocates small blocks in great numbers, and tells the size of each again when it
  * frees it.  Slabs of 64 KiB hold cells of one size each, in lists of free ones: to allocate
@@ -13,8 +13,11 @@
 
 struct heap;
 
-/* NULL if there is no memory for it.  It lives as long as the process. */
+/* NULL if there is no memory for it. */
 struct heap *heap_new(void);
+
+/* After lua_close: what has been allocated in it is gone. */
+void heap_free(struct heap *heap);
 
 /* A lua_Alloc, whose first argument is the heap. */
 void *heap_allocate(void *heap, void *block, size_t old_size, size_t new_size);

@@ -417,6 +417,6 @@ int main(int argc, char **argv) {
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &stats_key) == LUA_TFUNCTION)
     ok = succeeded(L, lua_pcall(L, 0, 0, 0)) && ok;
   moonlet_close(L); /* the end of the program is the end of all greenlets */
-  lua_close(L);
+  state_close(L);
   return ok ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -13,7 +13,8 @@ struct warnings {
   bool begun; /* a message of several pieces */
 };
 
-static struct warnings warnings;
+/* A thread has one such state. */
+static _Thread_local struct warnings warnings;
 
 /* As the manual describes warn: pieces of a message up to the last, and control messages. */
 static void warn(void *data, const char *message, int to_be_continued) {
@@ -48,6 +49,15 @@ lua_State *state_new(void) {
   if (L) {
     lua_atpanic(L, panic);
     lua_setwarnf(L, warn, &warnings);
+  } else if (heap) {
+    heap_free(heap);
   }
   return L;
+}
+
+void state_close(lua_State *L) {
+  void *heap;
+  lua_getallocf(L, &heap);
+  lua_close(L);
+  heap_free(heap);
 }
