@@ -10,7 +10,7 @@
  */
 #include "greenlet.h"
 #include "protect.h"
-#include "queue.h"
+#include "slots.h"
 
 /* A tree of n nodes has at most 2 * log2(n + 1) levels, and a table less than 2^31 slots. */
 #define MAX_DEPTH 64
@@ -59,18 +59,19 @@ static int lower(struct queue_node *nodes, int top) {
 }
 
 static int leftmost(const struct queue *q) {
+  const struct queue_node *nodes = queue_nodes(q);
   int node = q->first;
-  while (q->nodes[node].left)
-    node = q->nodes[node].left;
+  while (nodes[node].left)
+    node = nodes[node].left;
   return node;
 }
 
-static void remove_leftmost(struct queue *q) {
-  struct queue_node *nodes = q->nodes;
+static int remove_leftmost(struct queue *q) {
+  struct queue_node *nodes = queue_nodes(q);
   int path[MAX_DEPTH], depth = 0, node = q->first;
   for (; nodes[node].left; node = nodes[node].left)
     path[depth++] = node;
-  int top = nodes[node].right;
+  int slot = node, top = nodes[node].right;
   nodes[node].right = q->free;
   q->free = node;
   while (depth > 0) {
@@ -78,9 +79,10 @@ static void remove_leftmost(struct queue *q) {
     nodes[parent].left = top;
     top = lower(nodes, parent);
     if (top == parent && nodes[top].level == level)
-      return;
+      return slot;
   }
   q->first = top;
+  return slot;
 }
 
 /* ---- where an item belongs ---- */
@@ -117,22 +119,32 @@ static bool call_less(lua_State *L, struct queue *q, int less, int item, int oth
   return before;
 }
 
-/* Finds the path for the item at `item`; false if the queue has changed meanwhile. */
-static bool find_path(lua_State *L, struct queue *q, int item, struct path *path) {
+/* Whether the item belongs before that of a node. */
+static bool comes_before(lua_State *L, struct queue *q, int less, struct item item, int node) {
+  bool plain = lua_isnil(L, less);
+  if (plain && !q->table && item.cell >= CELL_INTEGER && q->cells[node - 1] >= CELL_INTEGER)
+    return item.cell < q->cells[node - 1];
+  slots_push(L, q, node);
+  int type = lua_type(L, item.index), top = lua_gettop(L);
+  plain = plain && (type == LUA_TNUMBER || type == LUA_TSTRING) && lua_type(L, top) == type;
+  bool before =
+      plain ? lua_compare(L, item.index, top, LUA_OPLT) : call_less(L, q, less, item.index, top);
+  lua_settop(L, less);
+  return before;
+}
+
+/* Finds the path for an item; false if the queue has changed meanwhile. */
+static bool find_path(lua_State *L, struct queue *q, struct item item, struct path *path) {
   uint64_t version = q->version;
-  int items = lua_gettop(L) - 1, less = items + 1, other = items + 2, type = lua_type(L, item);
-  bool plain = lua_isnil(L, less) && (type == LUA_TNUMBER || type == LUA_TSTRING);
+  int less = lua_gettop(L);
   path->depth = 0;
   for (int node = q->first; node;) {
-    bool before = lua_rawgeti(L, items, node) == type && plain
-                      ? lua_compare(L, item, other, LUA_OPLT)
-                      : call_less(L, q, less, item, other);
-    lua_pop(L, 1);
+    bool before = comes_before(L, q, less, item, node);
     if (q->version != version)
       return false;
     path->nodes[path->depth] = node;
     path->left[path->depth++] = before;
-    node = before ? q->nodes[node].left : q->nodes[node].right;
+    node = before ? queue_nodes(q)[node].left : queue_nodes(q)[node].right;
   }
   return true;
 }
@@ -140,14 +152,14 @@ static bool find_path(lua_State *L, struct queue *q, int item, struct path *path
 /* A node that was used before, or else the first that was not. */
 static int take_free(struct queue *q) {
   if (!q->free)
-    return (int)q->count + 1;
+    return q->count + 1;
   int node = q->free;
-  q->free = q->nodes[node].right;
+  q->free = queue_nodes(q)[node].right;
   return node;
 }
 
 static void insert(struct queue *q, const struct path *path, int node) {
-  struct queue_node *nodes = q->nodes;
+  struct queue_node *nodes = queue_nodes(q);
   nodes[node] = (struct queue_node){.level = 1};
   for (int i = path->depth - 1; i >= 0; i--) {
     int parent = path->nodes[i];
@@ -160,25 +172,22 @@ static void insert(struct queue *q, const struct path *path, int node) {
   q->first = node;
 }
 
-static bool add(lua_State *L, struct queue *q, int item) {
+static bool add(lua_State *L, struct queue *q, struct item item) {
   struct path path;
-  if (q->count == q->capacity)
-    return queue_grow(L, q), false;
-  lua_getiuservalue(L, 1, UV_ITEMS);
+  int top = lua_gettop(L);
   lua_getiuservalue(L, 1, UV_LESS);
   bool found = find_path(L, q, item, &path);
   if (found) {
     int node = take_free(q);
-    lua_pushvalue(L, item);
-    lua_rawseti(L, -3, node);
+    slots_set(L, q, node, item);
     insert(q, &path, node);
   }
-  lua_pop(L, 2);
+  lua_settop(L, top);
   return found;
 }
 
 static const struct queue_order smallest_first = {
-    .next = leftmost, .remove = remove_leftmost, .add = add, .tree = true};
+    .next = leftmost, .remove = remove_leftmost, .add = add};
 
 /* ---- the class ---- */
 

@@ -13,17 +13,32 @@
  */
 #include "queue.h"
 
-#include <limits.h>
-#include <string.h>
-
 #include "hub.h"
+#include "slots.h"
 
 MOONLET_API int luaopen_moonlet_queue(lua_State *L);
 
-#define FIRST_CAPACITY 8
-#define KEPT_CAPACITY 1024 /* slots that an empty queue keeps for later */
+/* Compilers think these too long to be inlined, which makes a put and a get a twentieth cheaper. */
+#define HOT static inline __attribute__((always_inline))
 
-static struct queue *check(lua_State *L) { return class_check(L, 1, &queue_kind); }
+#define KEPT_CAPACITY 2048 /* slots that an empty queue keeps for later */
+
+static const struct class_kind lifo_kind;
+
+/* As class_check, which is quick only for objects of the kind itself. */
+static struct queue *check_others(lua_State *L) {
+  struct queue *q = lua_touserdata(L, 1);
+  const struct class_kind *kind = NULL;
+  if (q && lua_rawlen(L, 1) >= sizeof q->object)
+    kind = q->object.kind;
+  bool known = kind == &queue_joinable_kind || kind == &lifo_kind || kind == &queue_priority_kind;
+  return known ? q : class_check_slowly(L, 1, &queue_kind);
+}
+
+static inline struct queue *check(lua_State *L) {
+  struct queue *q = class_quick(L, 1, &queue_kind);
+  return likely(q != NULL) ? q : check_others(L);
+}
 
 /* ---- markers ---- */
 
@@ -71,112 +86,32 @@ void queue_hide_stop(lua_State *L) {
   }
 }
 
-/* ---- slots ---- */
-
-static int ring_slot(const struct queue *q, lua_Integer position) {
-  return (int)((q->first + position) & (q->capacity - 1)) + 1;
-}
-
-/*
- * Pushes the table with room for so many slots, all in its array part, so that to set one
- * allocates nothing.  When the slots there are have all been used, one more makes Lua double
- * that part, as memory: much faster than to copy them.
- */
-static void push_slots(lua_State *L, const struct queue *q, int capacity) {
-  if (q->capacity == 0) {
-    lua_createtable(L, capacity, 0);
-  } else {
-    lua_getiuservalue(L, 1, UV_ITEMS);
-    lua_pushboolean(L, 0);
-    lua_rawseti(L, -2, q->capacity + 1);
-  }
-}
-
-static struct queue_node *push_nodes(lua_State *L, int capacity) {
-  return lua_newuserdatauv(L, ((size_t)capacity + 1) * sizeof(struct queue_node), 0);
-}
-
-static void copy_nodes(struct queue_node *to, const struct queue *q) {
-  if (q->capacity)
-    memcpy(to, q->nodes, ((size_t)q->capacity + 1) * sizeof *to);
-  else
-    to[0] = (struct queue_node){0};
-}
-
-/* The items of a ring that are in its first slots, coming after those in the last, go on behind
-   these in the larger table at `slots`. */
-static void unwrap(lua_State *L, const struct queue *q, int slots) {
-  for (int i = 1; i <= q->first; i++) {
-    lua_rawgeti(L, slots, i);
-    lua_rawseti(L, slots, q->capacity + i);
-    lua_pushboolean(L, 0);
-    lua_rawseti(L, slots, i);
-  }
-}
-
-void queue_grow(lua_State *L, struct queue *q) {
-  int capacity = q->capacity ? q->capacity * 2 : FIRST_CAPACITY, top = lua_gettop(L);
-  uint64_t version = q->version;
-  if (q->capacity > INT_MAX / 2)
-    luaL_error(L, "too many items in a queue");
-  push_slots(L, q, capacity);
-  struct queue_node *nodes = q->order->tree ? push_nodes(L, capacity) : NULL;
-  if (q->version == version) {
-    if (nodes) {
-      copy_nodes(nodes, q);
-      q->nodes = nodes;
-      lua_setiuservalue(L, 1, UV_NODES);
-    } else {
-      unwrap(L, q, top + 1);
-    }
-    lua_pushvalue(L, top + 1);
-    lua_setiuservalue(L, 1, UV_ITEMS);
-    q->capacity = capacity;
-    q->version++;
-  }
-  lua_settop(L, top);
-}
-
-/* Throws away all items, and the slots with them.  Allocates nothing. */
-static void clear(lua_State *L, struct queue *q) {
-  lua_pushnil(L);
-  lua_setiuservalue(L, 1, UV_ITEMS);
-  if (q->order->tree) {
-    lua_pushnil(L);
-    lua_setiuservalue(L, 1, UV_NODES);
-  }
-  q->count = 0;
-  q->capacity = q->first = q->free = 0;
-  q->version++;
-}
-
 /* ---- the order of a ring ---- */
 
-static bool add_last(lua_State *L, struct queue *q, int item) {
-  if (unlikely(q->count == q->capacity))
-    return queue_grow(L, q), false;
-  lua_getiuservalue(L, 1, UV_ITEMS);
-  lua_pushvalue(L, item);
-  lua_rawseti(L, -2, ring_slot(q, q->count));
-  return true;
+static int ring_slot(const struct queue *q, int position) {
+  return ((q->first + position) & (q->capacity - 1)) + 1;
 }
 
 static int oldest(const struct queue *q) { return q->first + 1; }
 
-static void remove_oldest(struct queue *q) { q->first = ring_slot(q, 1) - 1; }
+static int remove_oldest(struct queue *q) {
+  int slot = oldest(q);
+  q->first = slot & (q->capacity - 1);
+  return slot;
+}
 
 static int latest(const struct queue *q) { return ring_slot(q, q->count - 1); }
 
-static void remove_latest(struct queue *q) { (void)q; }
+static int remove_latest(struct queue *q) { return latest(q); }
 
-const struct queue_order queue_fifo = {.next = oldest, .remove = remove_oldest, .add = add_last};
+const struct queue_order queue_fifo = {.next = oldest, .remove = remove_oldest};
 
-static const struct queue_order lifo = {.next = latest, .remove = remove_latest, .add = add_last};
+static const struct queue_order lifo = {.next = latest, .remove = remove_latest};
 
 /* ---- items in and out; the queue is at 1 ---- */
 
 /* Whoever waits for an item is told of one at a time, and takes it when it runs. */
-static void added(struct queue *q) {
+static inline void added(struct queue *q) {
   q->count++;
   q->unfinished++;
   q->version++;
@@ -184,25 +119,26 @@ static void added(struct queue *q) {
     wait_notify(&q->getters);
 }
 
-static void push_next(lua_State *L, const struct queue *q) {
-  lua_getiuservalue(L, 1, UV_ITEMS);
-  lua_rawgeti(L, -1, q->order->next(q));
+/* False: the queue may have changed. */
+HOT bool add(lua_State *L, struct queue *q, struct item item) {
+  if (unlikely(!slots_ready(L, q, item)))
+    return false;
+  if (likely(!q->order->add))
+    slots_set(L, q, ring_slot(q, q->count), item);
+  else if (!q->order->add(L, q, item))
+    return false;
+  added(q);
+  return true;
 }
 
 /* Pushes the next item, which leaves the queue.  Allocates nothing. */
-static void take(lua_State *L, struct queue *q) {
-  int slot = q->order->next(q);
-  lua_getiuservalue(L, 1, UV_ITEMS);
-  lua_rawgeti(L, -1, slot);
-  if (lua_type(L, -1) >= LUA_TSTRING) { /* a number or boolean left behind keeps nothing alive */
-    lua_pushboolean(L, 0);
-    lua_rawseti(L, -3, slot);
-  }
-  q->order->remove(q);
+HOT void take(lua_State *L, struct queue *q) {
+  bool fifo = q->order == &queue_fifo;
+  slots_take(L, q, likely(fifo) ? remove_oldest(q) : q->order->remove(q));
   q->count--;
   q->version++;
   if (unlikely(q->count == 0 && q->capacity > KEPT_CAPACITY))
-    clear(L, q);
+    slots_clear(L, q);
   if (!list_empty(&q->putters) && q->count < q->maxsize)
     wait_notify(&q->putters);
 }
@@ -214,7 +150,7 @@ static int find_none(lua_State *L, const struct queue *q, bool timed_out) {
   return timed_out ? queue_fail(L, QUEUE_EMPTY) : WAIT_AGAIN;
 }
 
-static inline int get(lua_State *L, struct queue *q, bool timed_out) {
+HOT int get(lua_State *L, struct queue *q, bool timed_out) {
   if (unlikely(q->count == 0))
     return find_none(L, q, timed_out);
   take(L, q);
@@ -228,7 +164,7 @@ static int get_step(lua_State *L, bool timed_out) {
 static int peek(lua_State *L, const struct queue *q, bool timed_out) {
   if (q->count == 0)
     return find_none(L, q, timed_out);
-  push_next(L, q);
+  slots_push(L, q, q->order->next(q));
   return 1;
 }
 
@@ -241,20 +177,33 @@ static int peek_step(lua_State *L, bool timed_out) {
   return results;
 }
 
-static inline int put(lua_State *L, struct queue *q, bool timed_out) {
+/* A put without room for its item. */
+static int find_no_room(lua_State *L, const struct queue *q, bool timed_out) {
+  if (q->shut)
+    return queue_fail(L, QUEUE_SHUT_DOWN);
+  return timed_out ? queue_fail(L, QUEUE_FULL) : WAIT_AGAIN;
+}
+
+HOT int put(lua_State *L, struct queue *q, struct item item, bool timed_out) {
   do {
-    if (unlikely(q->shut))
-      return queue_fail(L, QUEUE_SHUT_DOWN);
-    if (unlikely(q->count >= q->maxsize))
-      return timed_out ? queue_fail(L, QUEUE_FULL) : WAIT_AGAIN;
-  } while (unlikely(!q->order->add(L, q, 2)));
-  added(q);
+    if (unlikely(q->shut || q->count >= q->maxsize))
+      return find_no_room(L, q, timed_out);
+  } while (unlikely(!add(L, q, item)));
   lua_pushboolean(L, 1);
   return 1;
 }
 
 static int put_step(lua_State *L, bool timed_out) {
-  return put(L, lua_touserdata(L, 1), timed_out);
+  struct queue *q = lua_touserdata(L, 1);
+  return put(L, q, slots_item(L, q, 2), timed_out);
+}
+
+/* The item to be put, at 2. */
+static inline struct item check_item(lua_State *L, const struct queue *q) {
+  struct item item = slots_item(L, q, 2);
+  if (unlikely(item.cell == CELL_NIL))
+    queue_check_item(L, 2);
+  return item;
 }
 
 /***
@@ -270,9 +219,9 @@ static int put_step(lua_State *L, bool timed_out) {
 static int l_put(lua_State *L) {
   static const struct wait_kind kind = {.name = "Queue:put", .step = put_step, .passes_on = true};
   struct queue *q = check(L);
-  queue_check_item(L, 2);
+  struct item item = check_item(L, q);
   double limit = wait_limit(L, 3);
-  int results = put(L, q, limit <= 0);
+  int results = put(L, q, item, limit <= 0);
   return likely(results != WAIT_AGAIN) ? results : wait_in(L, &q->putters, limit, &kind);
 }
 
@@ -284,8 +233,7 @@ static int l_put(lua_State *L) {
  */
 static int l_put_nowait(lua_State *L) {
   struct queue *q = check(L);
-  queue_check_item(L, 2);
-  return put(L, q, true);
+  return put(L, q, check_item(L, q), true);
 }
 
 /***
@@ -365,7 +313,7 @@ static int l_shutdown(lua_State *L) {
   q->shut = true;
   if (lua_toboolean(L, 2)) {
     q->unfinished -= q->unfinished < q->count ? q->unfinished : q->count;
-    clear(L, q);
+    slots_clear(L, q);
     if (q->unfinished == 0)
       wait_notify_all(&q->joiners);
   }
@@ -466,12 +414,11 @@ void queue_construct(lua_State *L, struct queue *q) {
   q->maxsize = maxsize;
   lua_Integer count = filled ? luaL_len(L, 3) : 0;
   for (lua_Integer i = 1; i <= count; i++) {
+    lua_settop(L, 3);
     if (lua_geti(L, 3, i) == LUA_TNIL)
       class_argerror(L, 3, lua_pushfstring(L, "item %I is nil", i));
-    while (!q->order->add(L, q, lua_gettop(L)))
+    while (!add(L, q, slots_item(L, q, 4)))
       ;
-    added(q);
-    lua_pop(L, 1);
   }
 }
 
@@ -502,30 +449,6 @@ static void copy_fields(lua_State *L, int to) {
   lua_pop(L, 1);
 }
 
-/* The queue's own part; slots and nodes are ready at 3 and 4. */
-static void copy_items(lua_State *L, const struct queue *q, struct queue *copy) {
-  lua_getiuservalue(L, 1, UV_ITEMS);
-  for (int i = 1; i <= q->capacity; i++) {
-    lua_rawgeti(L, -1, i);
-    lua_rawseti(L, 3, i);
-  }
-  lua_settop(L, 4);
-  copy->count = copy->unfinished = q->count;
-  copy->maxsize = q->maxsize;
-  copy->capacity = q->capacity;
-  copy->first = q->first;
-  copy->free = q->free;
-  if (q->order->tree) {
-    copy->nodes = lua_touserdata(L, 4);
-    copy_nodes(copy->nodes, q);
-    lua_setiuservalue(L, 2, UV_NODES);
-    lua_getiuservalue(L, 1, UV_LESS);
-    lua_setiuservalue(L, 2, UV_LESS);
-  }
-  lua_settop(L, 3);
-  lua_setiuservalue(L, 2, UV_ITEMS);
-}
-
 /***
  * Queue:copy(): a new queue of the same class with the same items, maxsize and fields.
  * Nobody waits for it, and it is not shut down.
@@ -539,10 +462,13 @@ static int l_copy(lua_State *L) {
     lua_settop(L, 1);
     version = q->version;
     copy = class_new(L, class_kind_of(L, 1));
-    lua_createtable(L, q->capacity, 0);
-    push_nodes(L, q->order->tree ? q->capacity : 0);
+    slots_push_memory(L, q);
   } while (q->version != version);
-  copy_items(L, q, copy);
+  slots_copy(L, q, copy);
+  copy->unfinished = q->count;
+  copy->maxsize = q->maxsize;
+  lua_getiuservalue(L, 1, UV_LESS);
+  lua_setiuservalue(L, 2, UV_LESS);
   lua_getmetatable(L, 1);
   lua_setmetatable(L, 2);
   copy_fields(L, 2);

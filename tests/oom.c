@@ -1,5 +1,6 @@
 /* oom.c: running out of memory and of C stacks is an error, never a crash. */
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/resource.h>
 
 #include "support.h"
@@ -36,9 +37,15 @@ static int l_call(lua_State *L) {
   return lua_gettop(L);
 }
 
+static int l_check(lua_State *L) {
+  check(lua_toboolean(L, 1));
+  return 0;
+}
+
 static const char prelude[] = "moonlet = require 'moonlet'\n"
                               "moonlet.set_error_handler(function() end)\n"
-                              "event = require 'moonlet.event'\n";
+                              "event = require 'moonlet.event'\n"
+                              "queue = require 'moonlet.queue'\n";
 
 /* Each part may fail for itself. */
 static const char *const program[] = {
@@ -67,6 +74,21 @@ static const char *const program[] = {
     "e:set()\n"
     "g:join()\n",
     "coroutine.wrap(function() moonlet.sleep(0) coroutine.yield() end)()\n",
+    /* A put that fails leaves the queue as it was: what is in comes out, in order. */
+    "for _, class in ipairs {queue.Queue, queue.PriorityQueue} do\n"
+    "  local q, model, count = class(nil, {0}, function() return false end), {}, 0\n"
+    "  q:get()\n"
+    "  for i = 1, 50 do model[i] = 0 end\n"
+    "  for i = 1, 50 do\n"
+    "    local item = i < 20 and i or i % 2 == 0 and far or model\n"
+    "    if pcall(q.put, q, item) then\n"
+    "      count = count + 1\n"
+    "      model[count] = item\n"
+    "    end\n"
+    "    check(#q == count)\n"
+    "  end\n"
+    "  for i = 1, count do check(q:get() == model[i]) end\n"
+    "end\n",
     "left = moonlet.spawn(moonlet.sleep, 3600)\n"
     "pinned = moonlet.spawn(call, moonlet.sleep, 3600)\n"
     "moonlet.sleep(0)\n",
@@ -75,6 +97,9 @@ static const char *const program[] = {
 static int l_prepare(lua_State *L) {
   luaL_openlibs(L);
   lua_register(L, "call", l_call);
+  lua_register(L, "check", l_check);
+  lua_pushlightuserdata(L, (void *)UINTPTR_MAX);
+  lua_setglobal(L, "far"); /* no address of the usual */
   return 0;
 }
 
