@@ -113,6 +113,7 @@ C_FILES         := $(wildcard $(patsubst %,%/*.[ch],vm vm/* stdlib stdlib/* test
 # The command's Lua jumps by vm/jump_x86_64.S; sanitizers have to see every jump themselves.
 JUMPS = $(if $(findstring -fsanitize,$(ALL_CFLAGS)),,$(JUMPS_$(firstword $(subst -, ,$(MACHINE)))))
 JUMPS_x86_64 = -Wl,--wrap=_setjmp,--wrap=_longjmp,--wrap=__longjmp_chk
+JUMP_OBJECT = $(call object,vm/jump_x86_64.S)
 MACHINE := $(shell $(CC) -dumpmachine)
 
 object = $(1:%=$(BUILD)/obj/%.o)
@@ -142,10 +143,12 @@ $(BUILD)/obj/%.o: % $(BUILD)/flags
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The command holds the whole of liblua and exports it, as lua5.4 does: C modules bind to it.
+# vm/jump_x86_64.S says why the order is this one.
 $(BUILD)/moonlet: $(PROGRAM_OBJECTS) $(LIBRARY_OBJECTS)
-	$(CC) $(LDFLAGS) -Wl,-E $(JUMPS) -o $@ $^ \
-	  $(or $(LUA_STATIC:%=-Wl$(comma)--whole-archive % -Wl$(comma)--no-whole-archive),$(LUA_LIBS)) \
-	  $(EV_LIBS) $(if $(READLINE),-lreadline) $(SYSTEM_LIBS)
+	$(CC) $(LDFLAGS) -Wl,-E $(JUMPS) -o $@ $(JUMP_OBJECT) \
+	  $(LUA_STATIC:%=-Wl$(comma)--whole-archive % -Wl$(comma)--no-whole-archive) \
+	  $(filter-out $(JUMP_OBJECT),$^) $(if $(LUA_STATIC),,$(LUA_LIBS)) $(EV_LIBS) \
+	  $(if $(READLINE),-lreadline) $(SYSTEM_LIBS)
 
 comma = ,
 
