@@ -8,8 +8,8 @@
 /* The library's own functions, as they are in every state of this process. */
 static lua_CFunction lua_close_, lua_running, lua_status_, lua_isyieldable_;
 
-/* In coroutines nested deeper than this a wait takes a C stack: the way out and in, through all of
-   them, would cost more. */
+/* A wait in coroutines nested deeper than this takes a C stack: the way out through all of them,
+   and back in, would cost more time than that. */
 #define MAX_DEPTH 4
 
 /* ---- blocked coroutines ---- */
