@@ -394,7 +394,7 @@ static void end_by_error(struct hub *hub, struct greenlet *g, int status) {
   interrupt_drop_all(g);
   g->results = 1;
   g->failed = true;
-  hub->current = NULL;
+  hub_leave(hub);
   in_hub(hub, settle_protected, g, 0);
 }
 
@@ -443,11 +443,11 @@ int greenlet_end(struct hub *hub, struct greenlet *g, int status, int results) {
       g->reporting = true;
       g->state = GREENLET_RUNNING;
       hub->current = g;
-      hub->running = g->L;
+      hub->parkable = g->L;
       return 3;
     }
   }
-  hub->current = NULL;
+  hub_leave(hub);
   if (unlikely(g->localized)) {
     lua_pushnil(hub->L);
     set_value(hub, g, UV_LOCALS);

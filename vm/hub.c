@@ -246,10 +246,11 @@ static void jump_to_loop(struct hub *hub, struct greenlet *g) {
 
 void hub_pin(struct hub *hub, struct greenlet *g, lua_State *L) {
   struct cstack *own = hub->stack;
+  lua_State *running = hub->running, *parkable = hub->parkable;
   g->state = GREENLET_PINNED;
   g->blocked = L;
   hub->pinned++;
-  hub->current = NULL;
+  hub_leave(hub);
   struct greenlet *next = next_ready(hub);
   if (next != g) {
     g->stack = own;
@@ -262,8 +263,9 @@ void hub_pin(struct hub *hub, struct greenlet *g, lua_State *L) {
   hub_running = hub;
   hub->switches++;
   hub->pinned--;
+  hub->running = running;
+  hub->parkable = parkable;
   hub->current = g;
-  hub->running = L;
   g->state = GREENLET_RUNNING;
 }
 
@@ -274,8 +276,8 @@ static void take_turn(struct hub *hub, struct greenlet *g) {
   if (unlikely(g->state == GREENLET_SCHEDULED) && (args = greenlet_begin(hub, g)) < 0)
     return;
   hub_running = hub;
+  hub->parkable = g->L;
   hub->current = g;
-  hub->running = g->L;
   hub->switches++;
   g->state = GREENLET_RUNNING;
   int status = lua_resume(g->L, NULL, args, &results);
@@ -285,7 +287,7 @@ static void take_turn(struct hub *hub, struct greenlet *g) {
       break;
     status = lua_resume(g->L, NULL, args, &results);
   }
-  hub->current = NULL;
+  hub_leave(hub);
 }
 
 void hub_loop(void *argument) {
@@ -350,7 +352,7 @@ static _Noreturn void abandon(struct hub *hub, struct greenlet *g) {
   list_remove(&g->alive);
   hub->alive--;
   interrupt_drop_all(g);
-  hub->current = NULL;
+  hub_leave(hub);
   struct greenlet *next = next_ready(hub);
   if (next->stack)
     jump_to_pinned(hub, next);

@@ -6,7 +6,8 @@
  * run queue: no greenlet ever runs inside ev_run.
  *
  * A greenlet blocks in one of two ways (wait.h decides which):
- *   parked  its Lua thread has yielded to the hub; it holds no C stack;
+ *   parked  its Lua thread has yielded to the hub, and so have the coroutines in it that
+ *           it blocks in (coroutine.h); it holds no C stack;
  *   pinned  Lua could not yield there.  The greenlet stays on the C stack it stands on
  *           and calls next_ready() itself; other greenlets go on on other stacks.
  * Each pooled stack runs hub_loop(); only one of these loops is at work at a time.
@@ -88,6 +89,8 @@ struct greenlet {
   bool identified; /* its thread was handed out: not to be used again */
   bool localized;  /* has greenlet-local values */
   bool spawner;    /* listed in the hub's table of spawners */
+  bool nested;     /* parked in a coroutine in its thread, until that runs again */
+  uint8_t depth;   /* of coroutines in one another, as far as waits in them park */
   uint8_t refused; /* how often it tried to block while the runtime was closing */
   uint16_t shield; /* depth of shields: interrupts are held back */
   uint16_t held;   /* how many of them are */
@@ -149,17 +152,18 @@ struct hub_thread {
 };
 
 struct hub {
-  struct greenlet *current;    /* NULL: the hub itself is at work */
-  lua_State *volatile running; /* the state that runs now: its, or a coroutine's in it */
-  struct link ready;           /* the run queue */
-  int budget;                  /* entries to run before libev is polled again */
-  int batch;                   /* what the budget starts with; adapts to a time slice */
-  double polled_at;            /* when timers, and mostly libev, were looked at last */
-  double waited_at;            /* when libev was polled last */
-  int unserved;                /* of those that polls made ready: about so many have not run */
-  int loop_active;             /* watchers libev had active then */
-  struct cstack *stack;        /* the C stack in use */
-  struct greenlet *handoff;    /* what the stack jumped to shall run first */
+  struct greenlet *current; /* NULL: the hub itself is at work */
+  lua_State *running;       /* the state that runs, if parkable is NULL */
+  lua_State *parkable;      /* the state that runs, if waits in it may park (coroutine.h) */
+  struct link ready;        /* the run queue */
+  int budget;               /* entries to run before libev is polled again */
+  int batch;                /* what the budget starts with; adapts to a time slice */
+  double polled_at;         /* when timers, and mostly libev, were looked at last */
+  double waited_at;         /* when libev was polled last */
+  int unserved;             /* of those that polls made ready: about so many have not run */
+  int loop_active;          /* watchers libev had active then */
+  struct cstack *stack;     /* the C stack in use */
+  struct greenlet *handoff; /* what the stack jumped to shall run first */
 
   struct timers timers;
   struct ev_loop *loop;
@@ -227,7 +231,7 @@ struct hub *hub_peek(lua_State *L);
 
 static inline struct hub *hub_of(lua_State *L) {
   struct hub *hub = hub_running;
-  if (likely(hub && hub->current && hub->current->L == L))
+  if (likely(hub && hub->parkable == L))
     return hub;
   return hub_find(L);
 }
@@ -236,6 +240,17 @@ static inline struct hub *hub_of(lua_State *L) {
 static inline void hub_push(struct hub *hub, struct runnable *entry) {
   paranoid(!list_linked(&entry->link));
   list_append(&hub->ready, &entry->link);
+}
+
+/* The current greenlet's own thread, or the coroutine in it that runs. */
+static inline lua_State *hub_at_work(const struct hub *hub) {
+  return hub->parkable ? hub->parkable : hub->running;
+}
+
+/* No greenlet runs from now on. */
+static inline void hub_leave(struct hub *hub) {
+  hub->current = NULL;
+  hub->parkable = NULL;
 }
 
 /* Blocks the current greenlet on its own C stack until it is made ready. */
@@ -285,7 +300,7 @@ void host_forget(struct hub *hub); /* what was planned for the host's own run */
 
 static inline struct greenlet *hub_parking(struct hub *hub, lua_State *L) {
   struct greenlet *g = hub->current;
-  return likely(g && g->L == L && !g->held && !hub->special && lua_isyieldable(L)) ? g : NULL;
+  return likely(hub->parkable == L && !g->held && !hub->special && lua_isyieldable(L)) ? g : NULL;
 }
 
 /* ---- greenlets' life (greenlet.c) ---- */

@@ -56,7 +56,7 @@ static void make_main(lua_State *L, struct hub *hub) {
   g->L = lua_tothread(L, -1);
   lua_pop(L, 1);
   hub->main = hub->current = g;
-  hub->running = g->L;
+  hub->parkable = g->L;
 }
 
 /* From lua_close: other finalizers have run already, so no greenlet may run again. */

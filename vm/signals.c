@@ -240,7 +240,7 @@ static void on_sigint(int signum) {
   }
   sigint_pending = 1;
   if (hub->current)
-    lua_sethook(hub->running, sigint_hook,
+    lua_sethook(hub_at_work(hub), sigint_hook,
                 LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
   ev_async_send(hub->loop, &sigint_wakeup);
 }

@@ -3,6 +3,7 @@
 
 #include <float.h>
 
+#include "coroutine.h"
 #include "hub.h"
 #include "timeout.h"
 
@@ -134,14 +135,6 @@ static int woken(lua_State *L, struct greenlet *g) {
   return WAIT_AGAIN;
 }
 
-/* Somebody resumed the thread of a blocked greenlet from C: the greenlet sleeps on. */
-static int refuse_stranger(lua_State *L, lua_KContext top, lua_KFunction k) {
-  lua_settop(L, (int)top);
-  lua_pushnil(L);
-  lua_pushliteral(L, "cannot resume a blocked greenlet");
-  return lua_yieldk(L, 2, top, k);
-}
-
 static int park(lua_State *L, struct greenlet *g);
 
 static int resumed(lua_State *L, int status, lua_KContext top) {
@@ -149,7 +142,18 @@ static int resumed(lua_State *L, int status, lua_KContext top) {
   struct greenlet *g = hub ? hub->current : NULL;
   (void)status;
   if (unlikely(!g || g->L != L))
-    return refuse_stranger(L, top, resumed);
+    return coroutine_refuse(L, top, resumed);
+  int results = woken(L, g);
+  return likely(results != WAIT_AGAIN) ? results : park(L, g);
+}
+
+/* The same in a coroutine of the user's. */
+static int resumed_inside(lua_State *L, int status, lua_KContext top) {
+  struct greenlet *g = coroutine_woken(L, top);
+  (void)status;
+  if (unlikely(!g))
+    return coroutine_refuse(L, top, resumed_inside);
+  g->nested = false;
   int results = woken(L, g);
   return likely(results != WAIT_AGAIN) ? results : park(L, g);
 }
@@ -157,6 +161,8 @@ static int resumed(lua_State *L, int status, lua_KContext top) {
 static int park(lua_State *L, struct greenlet *g) {
   g->state = GREENLET_PARKED;
   g->blocked = L;
+  if (unlikely(L != g->L))
+    return coroutine_block(L, g, resumed_inside);
   return lua_yieldk(L, 0, lua_gettop(L), resumed);
 }
 
@@ -236,7 +242,7 @@ int wait_turn(lua_State *L, const struct wait_kind *kind) {
   g->ring = NULL;
   g->timed_out = false;
   hub_push(hub, &g->run);
-  if (unlikely(kind->step != NULL))
+  if (unlikely(kind->step || L != g->L))
     return park(L, g);
   g->state = GREENLET_PARKED;
   g->blocked = L;

@@ -55,8 +55,8 @@ static void on_tick(int signum) {
     return;
   if (!hub->current || watchdog->seen != hub->switches)
     watchdog->seen = hub->switches;
-  else if (!lua_gethook(hub->running))
-    lua_sethook(hub->running, hook, LUA_MASKCOUNT, 1);
+  else if (!lua_gethook(hub_at_work(hub)))
+    lua_sethook(hub_at_work(hub), hook, LUA_MASKCOUNT, 1);
 }
 
 void watchdog_close(struct hub *hub) {
