@@ -48,6 +48,7 @@ static void on_prepare(struct ev_loop *loop, ev_prepare *watcher, int revents) {
     run_ready(hub);
   if (!hub->closed) {
     io_verify(hub);
+    io_verify_untried(hub);
     plan_return(hub);
   }
 }

@@ -111,10 +111,13 @@ void hub_poll(struct hub *hub, bool wait) {
       wait = false;
     if (wait && hub->timers.count)
       arm_alarm(hub, delay);
+    bool unsure = wait && io_any_untried(hub);
     hub->polling = true;
-    hub->loop_active = ev_run(hub->loop, wait ? EVRUN_ONCE : EVRUN_NOWAIT);
+    hub->loop_active = ev_run(hub->loop, wait && !unsure ? EVRUN_ONCE : EVRUN_NOWAIT);
     hub->polling = false;
     ev_timer_stop(hub->loop, &hub->alarm);
+    if (unsure && list_empty(&hub->ready))
+      io_verify_untried(hub); /* the next poll will wait */
   }
   hub->polled_at = hub->waited_at = hub_now(hub);
   hub->unserved = io_take_found(hub);

@@ -15,7 +15,7 @@
 struct io {
   ev_io watcher;
   struct link waiting; /* ring of waiters */
-  struct link fresh;   /* linked: set since the last poll, or an orphan */
+  struct link fresh;   /* linked: set since the last poll, or untried, or an orphan */
   struct hub *hub;
   int *holder; /* the descriptor in the handle of ours that has it; NULL: nobody's */
   bool idle;   /* watches though nobody waits, and does not keep the loop alive */
@@ -29,6 +29,7 @@ struct io_table {
   struct io **by_fd;
   int size;
   struct link fresh;   /* ring: set since the last poll */
+  struct link untried; /* ring: waited for without a try */
   struct link orphans; /* ring: no longer in the table, but with somebody in them */
   char *scratch;
   int found;
@@ -56,11 +57,11 @@ static void set_watcher(struct io *io, int events) {
     ev_io_set(&io->watcher, io->watcher.fd, events);
     ev_io_start(loop, &io->watcher);
     set_idle(io, list_empty(&io->waiting));
-    if (!list_linked(&io->fresh))
-      list_append(&io->hub->io->fresh, &io->fresh);
-  } else if (list_linked(&io->fresh)) {
-    list_remove(&io->fresh);
   }
+  if (list_linked(&io->fresh))
+    list_remove(&io->fresh);
+  if (events)
+    list_append(&io->hub->io->fresh, &io->fresh);
 }
 
 static int watched(const struct io *io) {
@@ -108,12 +109,23 @@ static void adjust(struct io *io, int events) {
 static void on_ready(struct ev_loop *loop, ev_io *watcher, int revents) {
   struct io *io = container_of(watcher, struct io, watcher);
   (void)loop;
+  if (list_linked(&io->fresh))
+    list_remove(&io->fresh); /* from those untried */
   if ((revents & EV_READ) && !(wanted(io) & EV_READ))
     io->unasked++;
   else
     io->unasked = 0;
   notify(io, revents);
   adjust(io, wanted(io));
+}
+
+static void verify(struct hub *hub, struct link *ring) {
+  list_each(it, ring) {
+    struct io *io = container_of(it, struct io, fresh);
+    list_remove(it);
+    if (fcntl(io->watcher.fd, F_GETFD) == -1)
+      io_disown(hub, io->watcher.fd);
+  }
 }
 
 void io_verify(struct hub *hub) {
@@ -124,12 +136,17 @@ void io_verify(struct hub *hub) {
       free(io);
     }
   }
-  list_each(it, &hub->io->fresh) {
-    struct io *io = container_of(it, struct io, fresh);
-    list_remove(it);
-    if (fcntl(io->watcher.fd, F_GETFD) == -1)
-      io_disown(hub, io->watcher.fd);
-  }
+  verify(hub, &hub->io->fresh);
+}
+
+bool io_any_untried(const struct hub *hub) { return !list_empty(&hub->io->untried); }
+
+void io_verify_untried(struct hub *hub) { verify(hub, &hub->io->untried); }
+
+void io_untried(struct link *ring) {
+  struct io *io = container_of(ring, struct io, waiting);
+  if (!list_linked(&io->fresh))
+    list_append(&io->hub->io->untried, &io->fresh);
 }
 
 /* ---- the table ---- */
@@ -138,6 +155,7 @@ void io_open(struct hub *hub) {
   hub->io = calloc(1, sizeof *hub->io);
   if (hub->io) {
     list_init(&hub->io->fresh);
+    list_init(&hub->io->untried);
     list_init(&hub->io->orphans);
   }
 }

@@ -25,6 +25,10 @@ void io_close(struct hub *hub);
 /* Stops watchers of descriptors closed since they were started; before each poll. */
 void io_verify(struct hub *hub);
 
+/* Whether some are waited for without a try (io_untried), and stops watchers of those closed. */
+bool io_any_untried(const struct hub *hub);
+void io_verify_untried(struct hub *hub);
+
 /* How many waiters were told since the last call that their descriptor is ready. */
 int io_take_found(struct hub *hub);
 
@@ -45,6 +49,12 @@ void io_disown(struct hub *hub, int fd);
 
 /* Tells those in the ring who wait for one of the events that their descriptor is ready. */
 void io_tell(struct link *ring, int events);
+
+/*
+ * The wait that follows begins without a try, which would have told that the descriptor has been
+ * closed behind our back: it is looked at before the loop waits.
+ */
+void io_untried(struct link *ring);
 
 /* A waiter, its `events` set, has joined the ring, or has left it. */
 void io_enter(struct link *ring);

@@ -36,12 +36,16 @@ static struct window buffered(const struct stream *self) {
 }
 
 /*
- * Who took all that had come, a short read ago, would find nothing by another try: the next
- * call begins by waiting.  If something has come meanwhile, the wait is over at once.
+ * Who took all that had come, a short read ago, would find nothing by another try: while others
+ * are ready, the next call begins by waiting.  If something has come meanwhile, that is over at
+ * once.
  */
 static bool waits_first(struct stream *self) {
-  bool waits = self->drained && !self->transport;
+  bool waits = self->drained && self->sock.fd >= 0 && !self->transport &&
+               !list_empty(&self->sock.hub->ready);
   self->drained = false;
+  if (waits)
+    io_untried(self->sock.ring);
   return waits;
 }
 
