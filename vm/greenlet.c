@@ -243,7 +243,7 @@ void greenlet_cancel(lua_State *L, struct greenlet *g) {
 
 /* Sets a user value from the top of the hub's stack; allocates nothing. */
 static void set_value(struct hub *hub, struct greenlet *g, int value) {
-  lua_rawgeti(hub->L, HUB_ANCHORS, g->slot);
+  greenlet_push(hub->L, g);
   lua_insert(hub->L, -2);
   lua_setiuservalue(hub->L, -2, value);
   lua_pop(hub->L, 1);
@@ -345,7 +345,7 @@ static int out_of_memory(struct hub *hub, struct greenlet *g) {
 int greenlet_begin(struct hub *hub, struct greenlet *g) {
   if (!take_thread(hub, g))
     return out_of_memory(hub, g);
-  lua_State *from = hub->L, *to = g->L;
+  lua_State *from = hub->keeper, *to = g->L;
   if (unlikely(g->args > LUA_MINSTACK - 4) && !lua_checkstack(to, g->args + 4)) {
     drop_thread(hub, g);
     return out_of_memory(hub, g);
@@ -353,7 +353,7 @@ int greenlet_begin(struct hub *hub, struct greenlet *g) {
   if (unlikely(lua_gethook(hub->main->L) != NULL))
     lua_sethook(to, lua_gethook(hub->main->L), lua_gethookmask(hub->main->L),
                 lua_gethookcount(hub->main->L));
-  lua_rawgeti(from, HUB_ANCHORS, g->slot);
+  greenlet_push(from, g);
   lua_getiuservalue(from, -1, UV_BODY);
   lua_xmove(from, to, 1);
   if (g->method) {

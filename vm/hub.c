@@ -40,23 +40,39 @@ void hub_start_timer(lua_State *L, struct hub *hub, struct timer *timer, double 
 
 /* ---- values kept alive ---- */
 
-/* The table is filled up to its last slot at once, so that to set one allocates nothing. */
-static void add_slots(lua_State *L, struct hub *hub) {
-  int count = hub->slots * 2 + 64;
-  int *slots = realloc(hub->free_slots, (size_t)count * sizeof *slots);
+#define CHUNK_SLOTS 256 /* slot 0 is never used */
+
+static int chunk_of(int slot) { return KEEPER_CHUNKS + slot / CHUNK_SLOTS; }
+
+static int place_of(int slot) { return slot % CHUNK_SLOTS + 1; }
+
+static void reserve_free_slots(lua_State *L, struct hub *hub) {
+  int wanted = (hub->chunks + 1) * CHUNK_SLOTS;
+  if (hub->free_room >= wanted)
+    return;
+  int *slots = realloc(hub->free_slots, (size_t)wanted * 2 * sizeof *slots);
   if (!slots)
     luaL_error(L, "not enough memory");
   hub->free_slots = slots;
-  lua_pushvalue(hub->keeper, KEEPER_SLOTS);
-  lua_xmove(hub->keeper, L, 1);
-  for (int fresh = hub->slots + 1; fresh <= count; fresh++) {
+  hub->free_room = wanted * 2;
+}
+
+/* A chunk's places are all filled at once, so that to set one allocates nothing.  What finalizers
+   do while it is made may have added another. */
+static void add_slots(lua_State *L, struct hub *hub) {
+  lua_createtable(L, CHUNK_SLOTS, 0);
+  for (int place = 1; place <= CHUNK_SLOTS; place++) {
     lua_pushboolean(L, 0);
-    lua_rawseti(L, -2, fresh);
+    lua_rawseti(L, -2, place);
   }
-  lua_pop(L, 1);
-  for (int fresh = count; fresh > hub->slots; fresh--)
-    slots[hub->free_count++] = fresh;
-  hub->slots = count;
+  reserve_free_slots(L, hub);
+  if (!lua_checkstack(hub->keeper, LUA_MINSTACK))
+    luaL_error(L, "not enough memory");
+  int first = hub->chunks * CHUNK_SLOTS;
+  hub->chunks++;
+  lua_xmove(L, hub->keeper, 1);
+  for (int slot = first + CHUNK_SLOTS - 1; slot >= first && slot > 0; slot--)
+    hub->free_slots[hub->free_count++] = slot;
 }
 
 int hub_anchor(lua_State *L, struct hub *hub) {
@@ -64,19 +80,19 @@ int hub_anchor(lua_State *L, struct hub *hub) {
     add_slots(L, hub);
   int slot = hub->free_slots[--hub->free_count];
   lua_xmove(L, hub->keeper, 1);
-  lua_rawseti(hub->keeper, KEEPER_SLOTS, slot);
+  lua_rawseti(hub->keeper, chunk_of(slot), place_of(slot));
   return slot;
 }
 
 /* The slot is only overwritten: nothing is allocated, so any context will do. */
 void hub_release(struct hub *hub, int slot) {
   lua_pushboolean(hub->keeper, 0);
-  lua_rawseti(hub->keeper, KEEPER_SLOTS, slot);
+  lua_rawseti(hub->keeper, chunk_of(slot), place_of(slot));
   hub->free_slots[hub->free_count++] = slot;
 }
 
 void hub_push_anchored(lua_State *L, struct hub *hub, int slot) {
-  lua_rawgeti(hub->keeper, KEEPER_SLOTS, slot);
+  lua_rawgeti(hub->keeper, chunk_of(slot), place_of(slot));
   lua_xmove(hub->keeper, L, 1);
 }
 

@@ -185,10 +185,10 @@ struct hub {
   bool special;      /* something keeps greenlets off the fast path */
   bool always_pin;   /* for tests: never park */
 
-  lua_State *L;      /* the hub's own thread, HUB_ANCHORS at its bottom: the keeper's table */
-  lua_State *keeper; /* runs nothing; has at KEEPER_SLOTS a table: slot -> value kept alive */
+  lua_State *L;      /* the hub's own thread */
+  lua_State *keeper; /* runs nothing; on its stack is what KEEPER_GREENLET and so on say */
   int identified;    /* registry reference: light userdata -> true, threads that were handed out */
-  int *free_slots, free_count, slots;
+  int *free_slots, free_count, free_room, chunks;
   struct hub_thread *idle_threads; /* finished ones, to be used again */
   int idle_thread_count;
 
@@ -213,10 +213,9 @@ struct hub {
   double lag; /* the longest time between two polls, seconds */
 };
 
-enum { HUB_ANCHORS = 1 };
-
-/* On the keeper's stack; besides its table, classes of which objects are made often. */
-enum { KEEPER_SLOTS = 1, KEEPER_GREENLET, KEEPER_TIMEOUT };
+/* On the keeper's stack: classes of which objects are made often; from KEEPER_CHUNKS on tables of
+   values kept alive.  They are many, so that the collector looks again only at what has changed. */
+enum { KEEPER_GREENLET = 1, KEEPER_TIMEOUT, KEEPER_CHUNKS };
 
 #define HUB_IDLE_THREADS 1024
 

@@ -27,13 +27,11 @@ static void make_thread(lua_State *L, struct hub *hub) {
   hub->L = lua_newthread(L);
   lua_rawsetp(L, LUA_REGISTRYINDEX, hub);
   luaL_checkstack(hub->L, 64, NULL);
-  lua_newtable(hub->L);
   hub->keeper = lua_newthread(hub->L);
   lua_rawsetp(hub->L, LUA_REGISTRYINDEX, hub->keeper);
-  lua_pushvalue(hub->L, HUB_ANCHORS);
   class_push(hub->L, &greenlet_kind);
   class_push(hub->L, &timeout_kind);
-  lua_xmove(hub->L, hub->keeper, 3);
+  lua_xmove(hub->L, hub->keeper, 2);
   lua_newtable(hub->L);
   hub->identified = luaL_ref(hub->L, LUA_REGISTRYINDEX);
 }
