@@ -44,9 +44,11 @@ static void notify_greenlet(struct waiter *waiter) {
   hub_push(g->hub, &g->run);
 }
 
-/* A greenlet that is ready already finds out when it runs: what woke it comes first. */
+/* A greenlet that is ready already finds out when it runs: what woke it comes first.  Of many
+   that slept the threads lie scattered in memory: each is fetched while others are woken. */
 static void limit_reached(struct timer *timer) {
   struct greenlet *g = container_of(timer, struct greenlet, timer);
+  __builtin_prefetch(g->L);
   g->timed_out = true;
   if (list_linked(&g->run.link))
     return;
