@@ -26,6 +26,7 @@
 #include <stdint.h>
 
 #include "class.h"
+#include "clock.h"
 #include "cstack.h"
 #include "list.h"
 #include "moonlet.h"
@@ -166,6 +167,7 @@ struct hub {
   struct greenlet *handoff; /* what the stack jumped to shall run first */
 
   struct timers timers;
+  struct clock clock;
   struct ev_loop *loop;
   unsigned refs; /* registrations, besides timers, that may make something ready */
   uint64_t tickets;
@@ -264,10 +266,23 @@ static inline struct greenlet *hub_parking(struct hub *hub, lua_State *L);
 struct greenlet *hub_pinning(struct hub *hub, lua_State *L);
 
 /* The hub's clock, seconds; monotonic, or virtual. */
-double hub_now(struct hub *hub);
+static inline double hub_now(struct hub *hub) {
+  return unlikely(hub->virtual_clock) ? hub->virtual_now : clock_now(&hub->clock);
+}
 
-/* Starts a timer `seconds` from now; raises an error when out of memory. */
-void hub_start_timer(lua_State *L, struct hub *hub, struct timer *timer, double seconds);
+/* When something is due that is to last so long from now, and not less. */
+static inline double hub_due(struct hub *hub, double seconds) {
+  double now = unlikely(hub->virtual_clock) ? hub->virtual_now : clock_now(&hub->clock) + CLOCK_LAG;
+  return now + (seconds > 0 ? seconds : 0);
+}
+
+/* Starts a timer; raises an error when out of memory. */
+void hub_start_timer_at(lua_State *L, struct hub *hub, struct timer *timer, double due);
+
+static inline void hub_start_timer(lua_State *L, struct hub *hub, struct timer *timer,
+                                   double seconds) {
+  hub_start_timer_at(L, hub, timer, hub_due(hub, seconds));
+}
 
 /* Keeps the value on top of L's stack (popped) alive; returns its slot. */
 int hub_anchor(lua_State *L, struct hub *hub);

@@ -128,7 +128,7 @@ static int woken(lua_State *L, struct greenlet *g) {
     return results;
 
   if (limited)
-    hub_start_timer(L, g->hub, &g->timer, g->timer.due - hub_now(g->hub));
+    hub_start_timer_at(L, g->hub, &g->timer, g->timer.due);
   start_waiting(g, ring, kind);
   g->wait.ticket = ticket;
   waiter_rejoin(ring, &g->wait);
@@ -255,7 +255,7 @@ void wait_turn_here(lua_State *L, const struct wait_kind *kind) { pin_turn(L, hu
 
 /* ---- time limits ---- */
 
-void wait_renew(struct greenlet *g, double limit) { g->timer.due = hub_now(g->hub) + limit; }
+void wait_renew(struct greenlet *g, double limit) { g->timer.due = hub_due(g->hub, limit); }
 
 double wait_limit_given(lua_State *L, int arg) {
   int is_number;
