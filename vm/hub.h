@@ -124,8 +124,13 @@ struct interrupt {
   bool insistent;          /* no shield keeps it off */
   uint16_t depth;          /* shields raised when it was aimed, which do not hold it back */
   bool held;               /* due, but the target was shielded or not blocked */
-  void (*push)(lua_State *L, struct interrupt *self);    /* the error value; may raise another */
-  void (*drop)(struct hub *hub, struct interrupt *self); /* it is over: free what it holds */
+  const struct interrupt_kind *kind;
+};
+
+struct interrupt_kind {
+  /* Pushes the error value, frees what it holds; may raise another error instead. */
+  void (*push)(lua_State *L, struct hub *hub, struct interrupt *self);
+  void (*drop)(struct hub *hub, struct interrupt *self); /* it is taken back: frees that */
 };
 
 /* Aims it at `target`; interrupt_send() makes it due, interrupt_drop() takes it back. */
@@ -198,6 +203,8 @@ struct hub {
   struct link idlers;    /* ring: waiting until nothing is ready */
   struct link drained;   /* ring: main, waiting until nothing could become ready */
   struct interrupt loop_exit, sigint;
+  struct countdowns *countdowns; /* timeout.c */
+  struct countdown *idle_countdowns;
   struct io_table *io;       /* io.c: descriptors waited for */
   struct async *async;       /* async.c: wake-ups from other threads */
   struct link signals;       /* signals.c: ring of handlers installed */

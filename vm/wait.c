@@ -267,6 +267,6 @@ double wait_limit_given(lua_State *L, int arg) {
   const struct timeout *timeout = class_test(L, arg, &timeout_kind);
   if (!timeout)
     luaL_typeerror(L, arg, "number");
-  luaL_argcheck(L, timeout->started, arg, "Timeout has not been started");
+  luaL_argcheck(L, timeout->countdown, arg, "Timeout has not been started");
   return NO_LIMIT;
 }
