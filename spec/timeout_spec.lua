@@ -2,6 +2,7 @@ local event = require "moonlet.event"
 local moonlet = require "moonlet"
 local queue = require "moonlet.queue"
 local support = require "support"
+local testing = require "moonlet.testing"
 
 local Timeout, with_timeout = moonlet.Timeout, moonlet.with_timeout
 local error_of = support.error_of
@@ -75,6 +76,37 @@ describe("a Timeout", function()
     assert.is_false(g:successful())
     assert.equal(timeout, g.exception)
     assert.equal(timeout, errors[1].err)
+  end)
+
+  it("is kept while it is pending, and not longer", function()
+    local kept = setmetatable({}, { __mode = "k" })
+    kept[Timeout.start_new(0.005)] = "struck"
+    kept[Timeout.start_new(10)] = "cancelled"
+    collectgarbage()
+    local err = error_of(sleep, 10)
+    assert.equal("struck", kept[err])
+    for timeout in pairs(kept) do
+      timeout:cancel()
+    end
+    err = nil -- luacheck: ignore
+    collectgarbage()
+    assert.is_nil(next(kept))
+  end)
+
+  it("of which many are pending at once strike in order of time", function()
+    support.unbounded()
+    local seconds, struck = {}, {}
+    testing.virtual_clock(function()
+      for i = 1, 2000 do
+        seconds[i] = i * 7919 % 2000 / 16
+        Timeout.start_new(seconds[i])
+      end
+      for i = 1, #seconds do
+        struck[i] = error_of(sleep, 1000).seconds
+      end
+    end)
+    table.sort(seconds)
+    assert.same(seconds, struck)
   end)
 
   it("is one timer while it is pending", function()
@@ -197,6 +229,18 @@ describe("Timeout's error", function()
     local err = error_of(sleep, 10)
     assert.is_true(err:is(TooLong))
     assert.not_equal(TooLong, err)
+  end)
+
+  it("as a class that cannot be constructed is that error, and the Timeout is over", function()
+    local Broken = Timeout:extend()
+    function Broken.new()
+      error("broken", 0)
+    end
+    local timeout = Timeout.start_new(0.001, Broken)
+    assert.equal("broken", error_of(sleep, 10))
+    assert.is_false(timeout:pending())
+    timeout:start()
+    timeout:cancel()
   end)
 
   it("false does not make it silent without run", function()

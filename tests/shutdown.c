@@ -206,6 +206,28 @@ static void finalizers_at_the_end_are_refused(void) {
   close_counted(L);
 }
 
+static int l_pass(lua_State *L) {
+  (*(int *)lua_touserdata(L, lua_upvalueindex(1)))++;
+  return 0;
+}
+
+/* What got its finalizer before the runtime was opened is finalized after it. */
+static void a_timeout_outlives_the_runtime(void) {
+  int passed = 0;
+  lua_State *L = new_state();
+  lua_pushlightuserdata(L, &passed);
+  lua_pushcclosure(L, l_pass, 1);
+  lua_setglobal(L, "pass");
+  run(L, "early = setmetatable({}, {__gc = function()\n"
+         "  assert(not timeout:pending() and not pcall(timeout.start, timeout))\n"
+         "  timeout:fire() timeout:cancel() pass()\n"
+         "end})");
+  check(moonlet_open(L, NULL) == LUA_OK);
+  run(L, "timeout = require 'moonlet'.Timeout.start_new(3600)");
+  lua_close(L);
+  check(passed == 1);
+}
+
 /* An error in the middle of main's own wait leaves a runtime that can be closed.  Meanwhile
    the greenlet that was ready has run. */
 static void after_an_error_in_main(void) {
@@ -229,6 +251,7 @@ int main(void) {
   a_closed_runtime_says_so();
   lua_close_frees_all();
   finalizers_at_the_end_are_refused();
+  a_timeout_outlives_the_runtime();
   after_an_error_in_main();
   return 0;
 }

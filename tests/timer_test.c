@@ -103,6 +103,64 @@ static void behaves_like_the_model(uint64_t with) {
   timers_clear(&timers);
 }
 
+/* ---- more than there is a heap of ---- */
+
+#define MANY 20000
+
+static struct model many[MANY];
+static double fired_due;
+static unsigned long fired_started, fired_many;
+static int used; /* of many */
+
+/* In order of due time, then of starting. */
+static void on_fire_many(struct timer *timer) {
+  struct model *it = (struct model *)timer;
+  check(it->started != 0);
+  check(fired_due < it->due || (fired_due == it->due && fired_started < it->started));
+  fired_due = it->due;
+  fired_started = it->started;
+  it->started = 0;
+  fired_many++;
+}
+
+static unsigned long due_until(double limit) {
+  unsigned long count = 0;
+  for (int i = 0; i < used; i++)
+    count += many[i].started && many[i].due <= limit;
+  return count;
+}
+
+/* Due times of so many different values: with few of them, most are equal. */
+static void orders_many(uint64_t with, unsigned times, int count) {
+  seed = with;
+  used = count;
+  timers_init(&timers);
+  memset(many, 0, sizeof many);
+  for (int time = 0; time < 40; time++) {
+    for (int i = 0; i < used; i++) {
+      if (many[i].started && random_below(8) < with) {
+        timer_stop(&timers, &many[i].timer);
+        many[i].started = 0;
+      } else if (!many[i].started && random_below(2) == 0) {
+        check(timers_reserve(&timers));
+        many[i] = (struct model){.timer.fire = on_fire_many};
+        many[i].due = time + (random_below(times) + 1) * (30. / times);
+        many[i].started = ++starts;
+        timer_start(&timers, &many[i].timer, many[i].due);
+      }
+    }
+    unsigned long due = due_until(time);
+    check(timers.count == due_until(1e300));
+    fired_due = 0;
+    fired_many = 0;
+    timers_expire(&timers, time);
+    check(fired_many == due && due_until(time) == 0);
+  }
+  timers_expire(&timers, 1e300);
+  check(timers.count == 0 && due_until(1e300) == 0);
+  timers_clear(&timers);
+}
+
 /* ---- timers that act on others as they fire ---- */
 
 static struct timer again, victim;
@@ -148,6 +206,10 @@ int main(void) {
   limit_time(60);
   for (uint64_t with = 1; with <= 10; with++)
     behaves_like_the_model(with);
+  for (uint64_t with = 1; with <= 3; with++)
+    for (unsigned times = 2; times <= 200000; times *= 10)
+      for (int count = 20; count <= MANY; count *= 10)
+        orders_many(with, times, count);
   fire_may_start_and_stop();
   return 0;
 }

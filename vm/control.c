@@ -1,6 +1,8 @@
 /* control.c: what a greenlet does with itself: sleep, idle, try, shield, run. */
 #include "control.h"
 
+#include <float.h>
+
 #include "greenlet.h"
 #include "protect.h"
 #include "timeout.h"
@@ -25,11 +27,11 @@ static int l_sleep(lua_State *L) {
   int is_integer;
   if (likely(lua_tointegerx(L, 1, &is_integer) <= 0 && (is_integer || lua_isnoneornil(L, 1))))
     return wait_turn(L, &turn_kind);
-  double seconds = luaL_optnumber(L, 1, 0);
+  double seconds = luaL_checknumber(L, 1);
   luaL_argcheck(L, seconds == seconds, 1, "seconds are not a number");
   if (seconds <= 0)
     return wait_turn(L, &turn_kind);
-  return wait_in(L, NULL, wait_limit(L, 1), &sleep_kind);
+  return wait_in(L, NULL, seconds < NO_LIMIT ? seconds : DBL_MAX, &sleep_kind);
 }
 
 void moonlet_sleep(lua_State *L, double seconds) {

@@ -52,23 +52,26 @@ void greenlet_push_exit(lua_State *L, const char *message) {
 
 /* ---- LoopExit as an interrupt of the main greenlet ---- */
 
-static void push_loop_exit(lua_State *L, struct interrupt *self) {
+static void push_loop_exit(lua_State *L, struct hub *hub, struct interrupt *self) {
   (void)self;
   class_new(L, &loop_exit_kind);
   lua_pushliteral(L, "this operation would block forever: nothing is left that could end it\n");
-  report_push_waiting(L, hub_find(L));
+  report_push_waiting(L, hub);
   lua_concat(L, 2);
   lua_setfield(L, -2, "message");
 }
 
-static void push_interrupted(lua_State *L, struct interrupt *self) {
-  (void)self;
+static void push_interrupted(lua_State *L, struct hub *hub, struct interrupt *self) {
+  (void)hub, (void)self;
   lua_pushliteral(L, "interrupted!");
 }
 
 static void drop(struct hub *hub, struct interrupt *self) { (void)hub, (void)self; }
 
+static const struct interrupt_kind loop_exit_interrupt = {push_loop_exit, drop};
+static const struct interrupt_kind sigint_interrupt = {push_interrupted, drop};
+
 void errors_open(struct hub *hub) {
-  hub->loop_exit = (struct interrupt){.push = push_loop_exit, .drop = drop, .insistent = true};
-  hub->sigint = (struct interrupt){.push = push_interrupted, .drop = drop};
+  hub->loop_exit = (struct interrupt){.kind = &loop_exit_interrupt, .insistent = true};
+  hub->sigint = (struct interrupt){.kind = &sigint_interrupt};
 }

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "io.h"
 #include "sanitizer.h"
@@ -22,20 +21,12 @@
 _Thread_local struct hub *hub_running;
 const char hub_key;
 
-/* ---- clock and timers ---- */
+/* ---- timers ---- */
 
-static double monotonic(void) {
-  struct timespec ts;
-  clock_gettime(CLOCK_MONOTONIC, &ts);
-  return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
-
-double hub_now(struct hub *hub) { return hub->virtual_clock ? hub->virtual_now : monotonic(); }
-
-void hub_start_timer(lua_State *L, struct hub *hub, struct timer *timer, double seconds) {
+void hub_start_timer_at(lua_State *L, struct hub *hub, struct timer *timer, double due) {
   if (!timers_reserve(&hub->timers))
     luaL_error(L, "not enough memory for a timer");
-  timer_start(&hub->timers, timer, hub_now(hub) + (seconds > 0 ? seconds : 0));
+  timer_start(&hub->timers, timer, due);
 }
 
 /* ---- values kept alive ---- */
@@ -113,31 +104,40 @@ static void adapt_batch(struct hub *hub, double elapsed) {
     hub->batch *= 2;
 }
 
+/* One round of libev.  Returns the time after it: exactly, for whoever waited until a timer is
+   due must find it so. */
+static double run_loop(struct hub *hub, bool wait, double now) {
+  double delay = hub->timers.count ? timers_next(&hub->timers) - now : 0;
+  if (hub->timers.count && delay <= 0)
+    wait = false;
+  if (wait && hub->timers.count)
+    arm_alarm(hub, delay);
+  bool unsure = wait && io_any_untried(hub);
+  wait = wait && !unsure;
+  hub->polling = true;
+  hub->loop_active = ev_run(hub->loop, wait ? EVRUN_ONCE : EVRUN_NOWAIT);
+  hub->polling = false;
+  ev_timer_stop(hub->loop, &hub->alarm);
+  if (unsure && list_empty(&hub->ready))
+    io_verify_untried(hub); /* the next poll will wait */
+  return wait && !hub->virtual_clock ? clock_exact(&hub->clock) : hub_now(hub);
+}
+
 void hub_poll(struct hub *hub, bool wait) {
   hub->polls++;
-  double held = hub_now(hub) - hub->polled_at;
-  if (held > hub->lag)
-    hub->lag = held;
   if (!hub->sliced) {
     io_verify(hub);
     if (hub->hosted)
       host_forget(hub);
-    double delay = hub->timers.count ? timers_next(&hub->timers) - hub_now(hub) : 0;
-    if (hub->timers.count && delay <= 0)
-      wait = false;
-    if (wait && hub->timers.count)
-      arm_alarm(hub, delay);
-    bool unsure = wait && io_any_untried(hub);
-    hub->polling = true;
-    hub->loop_active = ev_run(hub->loop, wait && !unsure ? EVRUN_ONCE : EVRUN_NOWAIT);
-    hub->polling = false;
-    ev_timer_stop(hub->loop, &hub->alarm);
-    if (unsure && list_empty(&hub->ready))
-      io_verify_untried(hub); /* the next poll will wait */
   }
-  hub->polled_at = hub->waited_at = hub_now(hub);
+  double now = hub_now(hub);
+  if (now - hub->polled_at > hub->lag)
+    hub->lag = now - hub->polled_at;
+  if (!hub->sliced)
+    now = run_loop(hub, wait, now);
+  hub->polled_at = hub->waited_at = now;
   hub->unserved = io_take_found(hub);
-  timers_expire(&hub->timers, hub->polled_at);
+  timers_expire(&hub->timers, now);
   hub->budget = hub->batch;
   cstack_trim(&hub->stacks);
 }

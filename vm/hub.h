@@ -26,6 +26,7 @@
 #include <stdint.h>
 
 #include "class.h"
+#include "clock.h"
 #include "cstack.h"
 #include "list.h"
 #include "moonlet.h"
@@ -123,8 +124,13 @@ struct interrupt {
   bool insistent;          /* no shield keeps it off */
   uint16_t depth;          /* shields raised when it was aimed, which do not hold it back */
   bool held;               /* due, but the target was shielded or not blocked */
-  void (*push)(lua_State *L, struct interrupt *self);    /* the error value; may raise another */
-  void (*drop)(struct hub *hub, struct interrupt *self); /* it is over: free what it holds */
+  const struct interrupt_kind *kind;
+};
+
+struct interrupt_kind {
+  /* Pushes the error value, frees what it holds; may raise another error instead. */
+  void (*push)(lua_State *L, struct hub *hub, struct interrupt *self);
+  void (*drop)(struct hub *hub, struct interrupt *self); /* it is taken back: frees that */
 };
 
 /* Aims it at `target`; interrupt_send() makes it due, interrupt_drop() takes it back. */
@@ -166,6 +172,7 @@ struct hub {
   struct greenlet *handoff; /* what the stack jumped to shall run first */
 
   struct timers timers;
+  struct clock clock;
   struct ev_loop *loop;
   unsigned refs; /* registrations, besides timers, that may make something ready */
   uint64_t tickets;
@@ -196,6 +203,8 @@ struct hub {
   struct link idlers;    /* ring: waiting until nothing is ready */
   struct link drained;   /* ring: main, waiting until nothing could become ready */
   struct interrupt loop_exit, sigint;
+  struct countdowns *countdowns; /* timeout.c */
+  struct countdown *idle_countdowns;
   struct io_table *io;       /* io.c: descriptors waited for */
   struct async *async;       /* async.c: wake-ups from other threads */
   struct link signals;       /* signals.c: ring of handlers installed */
@@ -264,10 +273,23 @@ static inline struct greenlet *hub_parking(struct hub *hub, lua_State *L);
 struct greenlet *hub_pinning(struct hub *hub, lua_State *L);
 
 /* The hub's clock, seconds; monotonic, or virtual. */
-double hub_now(struct hub *hub);
+static inline double hub_now(struct hub *hub) {
+  return unlikely(hub->virtual_clock) ? hub->virtual_now : clock_now(&hub->clock);
+}
 
-/* Starts a timer `seconds` from now; raises an error when out of memory. */
-void hub_start_timer(lua_State *L, struct hub *hub, struct timer *timer, double seconds);
+/* When something is due that is to last so long from now, and not less. */
+static inline double hub_due(struct hub *hub, double seconds) {
+  double now = unlikely(hub->virtual_clock) ? hub->virtual_now : clock_now(&hub->clock) + CLOCK_LAG;
+  return now + (seconds > 0 ? seconds : 0);
+}
+
+/* Starts a timer; raises an error when out of memory. */
+void hub_start_timer_at(lua_State *L, struct hub *hub, struct timer *timer, double due);
+
+static inline void hub_start_timer(lua_State *L, struct hub *hub, struct timer *timer,
+                                   double seconds) {
+  hub_start_timer_at(L, hub, timer, hub_due(hub, seconds));
+}
 
 /* Keeps the value on top of L's stack (popped) alive; returns its slot. */
 int hub_anchor(lua_State *L, struct hub *hub);

@@ -59,7 +59,7 @@ void interrupt_drop(struct hub *hub, struct interrupt *self) {
   if (!self->target)
     return;
   take_back(self);
-  self->drop(hub, self);
+  self->kind->drop(hub, self);
 }
 
 void interrupt_drop_all(struct greenlet *target) {
@@ -72,8 +72,7 @@ void interrupt_raise(lua_State *L, struct greenlet *g) {
   g->interrupt = NULL;
   take_back(it);
   luaL_checkstack(L, 4, NULL);
-  it->push(L, it);
-  it->drop(g->hub, it);
+  it->kind->push(L, g->hub, it);
   g->waiting = NULL;
   lua_error(L);
   __builtin_unreachable();
@@ -104,20 +103,21 @@ struct kill {
   int slot; /* anchors this userdata, whose user value is the error */
 };
 
-static void push_kill(lua_State *L, struct interrupt *self) {
-  struct kill *kill = container_of(self, struct kill, interrupt);
-  hub_push_anchored(L, hub_find(L), kill->slot);
-  lua_getiuservalue(L, -1, 1);
-}
-
 static void drop_kill(struct hub *hub, struct interrupt *self) {
   hub_release(hub, container_of(self, struct kill, interrupt)->slot);
+}
+
+static void push_kill(lua_State *L, struct hub *hub, struct interrupt *self) {
+  hub_push_anchored(L, hub, container_of(self, struct kill, interrupt)->slot);
+  drop_kill(hub, self);
+  lua_getiuservalue(L, -1, 1);
 }
 
 void interrupt_kill(lua_State *L, struct greenlet *target) {
   struct hub *hub = target->hub;
   struct kill *kill = lua_newuserdatauv(L, sizeof *kill, 1);
-  *kill = (struct kill){.interrupt = {.push = push_kill, .drop = drop_kill}};
+  static const struct interrupt_kind kind = {push_kill, drop_kill};
+  *kill = (struct kill){.interrupt = {.kind = &kind}};
   lua_insert(L, -2);
   lua_setiuservalue(L, -2, 1);
   kill->slot = hub_anchor(L, hub);

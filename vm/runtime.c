@@ -57,6 +57,13 @@ static void make_main(lua_State *L, struct hub *hub) {
   hub->parkable = g->L;
 }
 
+/* A Timeout that a later finalizer cancels is not running any more. */
+static void drop_interrupts(struct hub *hub) {
+  list_each(it, &hub->greenlets) interrupt_drop_all(container_of(it, struct greenlet, alive));
+  if (hub->main)
+    interrupt_drop_all(hub->main);
+}
+
 /* From lua_close: other finalizers have run already, so no greenlet may run again. */
 static int l_collect(lua_State *L) {
   struct hub **box = lua_touserdata(L, 1);
@@ -64,6 +71,7 @@ static int l_collect(lua_State *L) {
   if (!hub)
     return 0;
   *box = NULL;
+  drop_interrupts(hub);
   hub->closed = true;
   fork_close(hub);
   watchdog_close(hub);
@@ -78,6 +86,7 @@ static int l_collect(lua_State *L) {
   overflow_close(hub);
   cstack_pool_clear(&hub->stacks, hub->stack);
   timers_clear(&hub->timers);
+  timeouts_close(hub);
   free(hub->free_slots);
   free(hub->idle_threads);
   if (hub_running == hub)

@@ -1,22 +1,52 @@
 /* timeout.c: Timeout and with_timeout (see timeout.h). */
 #include "timeout.h"
 
+#include <stdlib.h>
+
 #include "greenlet.h"
 #include "protect.h"
 
 enum { UV_ERROR = CLASS_FIELDS + 1 };
 
-/* ---- as an interrupt ---- */
+/*
+ * What a started Timeout needs.  These are the hub's, and used again and again, so that the
+ * many Timeouts that are cancelled in time are small.
+ */
+struct countdown {
+  struct interrupt interrupt;
+  struct timer timer;
+  union {
+    struct timeout *timeout;
+    struct countdown *next; /* while it is idle */
+  };
+  int slot; /* anchors the Timeout */
+};
+
+/* ---- countdowns ---- */
+
+struct countdowns {
+  struct countdowns *older;
+  struct countdown all[31];
+};
 
 static void fire(struct timer *timer) {
-  struct timeout *timeout = container_of(timer, struct timeout, timer);
-  interrupt_send(timeout->interrupt.target->hub, &timeout->interrupt);
+  struct countdown *countdown = container_of(timer, struct countdown, timer);
+  interrupt_send(countdown->interrupt.target->hub, &countdown->interrupt);
+}
+
+static void drop(struct hub *hub, struct interrupt *self) {
+  struct countdown *countdown = container_of(self, struct countdown, interrupt);
+  timer_stop(&hub->timers, &countdown->timer);
+  hub_release(hub, countdown->slot);
+  countdown->timeout->countdown = NULL;
+  countdown->next = hub->idle_countdowns;
+  hub->idle_countdowns = countdown;
 }
 
 /* The error value: itself, or what it was given; a class stands for an instance of it. */
-static void push_error(lua_State *L, struct interrupt *self) {
-  struct timeout *timeout = container_of(self, struct timeout, interrupt);
-  hub_push_anchored(L, hub_find(L), timeout->slot);
+static void push_error(lua_State *L, struct hub *hub, struct interrupt *self) {
+  hub_push_anchored(L, hub, container_of(self, struct countdown, interrupt)->slot);
+  drop(hub, self);
   lua_getiuservalue(L, -1, UV_ERROR);
   if (!lua_toboolean(L, -1)) {
     lua_pop(L, 1);
@@ -25,50 +55,67 @@ static void push_error(lua_State *L, struct interrupt *self) {
   }
 }
 
-static void drop(struct hub *hub, struct interrupt *self) {
-  struct timeout *timeout = container_of(self, struct timeout, interrupt);
-  timer_stop(&hub->timers, &timeout->timer);
-  hub_release(hub, timeout->slot);
-  timeout->started = false;
+static const struct interrupt_kind countdown_kind = {push_error, drop};
+
+static bool make_countdowns(struct hub *hub) {
+  struct countdowns *more = calloc(1, sizeof *more);
+  if (!more)
+    return false;
+  more->older = hub->countdowns;
+  hub->countdowns = more;
+  for (size_t i = 0; i < sizeof more->all / sizeof *more->all; i++) {
+    struct countdown *countdown = &more->all[i];
+    countdown->interrupt.kind = &countdown_kind;
+    countdown->timer.fire = fire;
+    countdown->next = hub->idle_countdowns;
+    hub->idle_countdowns = countdown;
+  }
+  return true;
 }
 
-static void init(lua_State *L, void *object) {
-  struct timeout *timeout = object;
-  (void)L;
-  timeout->interrupt.push = push_error;
-  timeout->interrupt.drop = drop;
-  timeout->timer.fire = fire;
-  timeout->never = true;
+void timeouts_close(struct hub *hub) {
+  for (struct countdowns *it = hub->countdowns, *older; it; it = older) {
+    older = it->older;
+    free(it);
+  }
 }
 
 /* ---- starting and stopping ---- */
 
-static bool aimed(const struct timeout *timeout) { return timeout->interrupt.target != NULL; }
-
 /* One that never fires by itself is not pending, though fire() may reach it. */
-static bool pending(const struct timeout *timeout) { return aimed(timeout) && !timeout->never; }
+static bool pending(const struct timeout *timeout) { return timeout->countdown && !timeout->never; }
 
-static void start(lua_State *L, int index) {
-  struct timeout *timeout = lua_touserdata(L, index);
-  if (timeout->started)
+static void start(lua_State *L, struct hub *hub, struct timeout *timeout, int index) {
+  if (timeout->countdown)
     luaL_error(L, "the Timeout has already been started");
-  struct hub *hub = hub_of(L);
   if (!hub->current)
     luaL_error(L, "a Timeout can only be started by a greenlet");
-  if (!timers_reserve(&hub->timers))
-    luaL_error(L, "not enough memory for a timer");
   lua_pushvalue(L, index);
-  timeout->slot = hub_anchor(L, hub);
+  int slot = hub_anchor(L, hub);
+  if (unlikely((!hub->idle_countdowns && !make_countdowns(hub)) || !timers_reserve(&hub->timers))) {
+    hub_release(hub, slot);
+    luaL_error(L, "not enough memory for a timer");
+  }
+  struct countdown *countdown = hub->idle_countdowns;
+  hub->idle_countdowns = countdown->next;
+  countdown->timeout = timeout;
+  countdown->slot = slot;
+  timeout->countdown = countdown;
   if (!timeout->never)
-    hub_start_timer(L, hub, &timeout->timer, timeout->seconds);
-  interrupt_aim(&timeout->interrupt, hub->current);
-  timeout->started = true;
+    timer_start(&hub->timers, &countdown->timer, hub_due(hub, timeout->seconds));
+  interrupt_aim(&countdown->interrupt, hub->current);
+}
+
+/* The one at `index`, unless it is running. */
+static void start_idle(lua_State *L, struct timeout *timeout, int index) {
+  if (!timeout->countdown)
+    start(L, hub_of(L), timeout, index);
 }
 
 static void cancel(struct timeout *timeout) {
-  if (aimed(timeout))
-    interrupt_drop(timeout->interrupt.target->hub, &timeout->interrupt);
-  timeout->started = false;
+  struct countdown *countdown = timeout->countdown;
+  if (countdown)
+    interrupt_drop(countdown->interrupt.target->hub, &countdown->interrupt);
 }
 
 /* ---- methods ---- */
@@ -99,20 +146,24 @@ static int l_new(lua_State *L) {
  * Differs: returns nothing | returns the Timeout
  */
 static int l_start(lua_State *L) {
-  class_check(L, 1, &timeout_kind);
-  start(L, 1);
+  struct timeout *timeout = class_check(L, 1, &timeout_kind);
+  start(L, hub_of(L), timeout, 1);
   lua_settop(L, 1);
   return 1;
 }
 
-/* Pushes a Timeout of the seconds in argument 1. */
-static struct timeout *new_timeout(lua_State *L) {
-  bool never = lua_isnil(L, 1);
-  double seconds = never ? 0 : luaL_checknumber(L, 1);
+/* Pushes a Timeout of the seconds in argument 1, and starts it. */
+static struct timeout *start_new(lua_State *L) {
+  struct hub *hub = hub_of(L);
+  int is_number;
+  double seconds = lua_tonumberx(L, 1, &is_number);
+  if (unlikely(!is_number && !lua_isnoneornil(L, 1)))
+    luaL_typeerror(L, 1, "number");
   luaL_argcheck(L, seconds == seconds, 1, "seconds are not a number");
-  struct timeout *timeout = class_new(L, &timeout_kind);
+  struct timeout *timeout = class_new_from(L, &timeout_kind, hub->keeper, KEEPER_TIMEOUT);
   timeout->seconds = seconds;
-  timeout->never = never;
+  timeout->never = !is_number;
+  start(L, hub, timeout, -1);
   return timeout;
 }
 
@@ -125,20 +176,17 @@ static struct timeout *new_timeout(lua_State *L) {
  * Source: gevent.Timeout.start_new.
  */
 static int l_start_new(lua_State *L) {
-  struct timeout *timeout = class_test(L, 1, &timeout_kind);
-  if (timeout) {
+  if (unlikely(lua_type(L, 1) == LUA_TUSERDATA)) {
+    start_idle(L, class_check(L, 1, &timeout_kind), 1);
     lua_settop(L, 1);
-    if (!timeout->started)
-      start(L, 1);
     return 1;
   }
-  lua_settop(L, 2);
-  new_timeout(L);
-  if (!lua_isnil(L, 2)) {
+  bool given = lua_gettop(L) > 1;
+  start_new(L);
+  if (unlikely(given)) {
     lua_pushvalue(L, 2);
-    lua_setiuservalue(L, 3, UV_ERROR);
+    lua_setiuservalue(L, -2, UV_ERROR);
   }
-  start(L, 3);
   return 1;
 }
 
@@ -166,11 +214,10 @@ static int l_pending(lua_State *L) {
  * Nothing happens unless it is started; cancel() still takes it back until it is raised.
  */
 static int l_fire(lua_State *L) {
-  struct timeout *timeout = class_check(L, 1, &timeout_kind);
-  if (aimed(timeout)) {
-    struct hub *hub = timeout->interrupt.target->hub;
-    timer_stop(&hub->timers, &timeout->timer);
-    interrupt_send(hub, &timeout->interrupt);
+  struct countdown *countdown = ((struct timeout *)class_check(L, 1, &timeout_kind))->countdown;
+  if (countdown) {
+    timer_stop(&countdown->interrupt.target->hub->timers, &countdown->timer);
+    fire(&countdown->timer);
   }
   return 0;
 }
@@ -223,8 +270,7 @@ static int after_run(lua_State *L, int status, lua_KContext ctx) {
 static int l_run(lua_State *L) {
   struct timeout *timeout = class_check(L, 1, &timeout_kind);
   luaL_argexpected(L, greenlet_is_callable(L, 2), 2, "function");
-  if (!timeout->started)
-    start(L, 1);
+  start_idle(L, timeout, 1);
   return after_run(L, protect_call(L, lua_gettop(L) - 2, 0, after_run), 0);
 }
 
@@ -251,9 +297,8 @@ static int after_with(lua_State *L, int status, lua_KContext ctx) {
  */
 static int l_with_timeout(lua_State *L) {
   luaL_argexpected(L, greenlet_is_callable(L, 2), 2, "function");
-  new_timeout(L);
+  start_new(L);
   lua_replace(L, 1);
-  start(L, 1);
   return after_with(L, protect_call(L, lua_gettop(L) - 2, 0, after_with), 0);
 }
 
@@ -299,7 +344,6 @@ static const luaL_Reg methods[] = {{"new", l_new},
 const struct class_kind timeout_kind = {.name = "Timeout",
                                         .size = sizeof(struct timeout),
                                         .values = 1,
-                                        .init = init,
                                         .methods = methods,
                                         .fields = fields};
 

@@ -9,17 +9,17 @@
 
 struct timeout {
   struct class_object object;
-  struct interrupt interrupt;
-  struct timer timer;
+  struct countdown *countdown; /* from start() until it is raised or cancelled */
   double seconds;
-  bool never;   /* seconds are nil */
-  bool started; /* from start() until it is raised or cancelled */
-  int slot;     /* anchors it while it is pending */
+  bool never; /* seconds are nil */
 };
 
 extern const struct class_kind timeout_kind;
 
 /* For the module: with_timeout. */
 extern const luaL_Reg timeout_functions[];
+
+/* When the hub goes, after all interrupts. */
+void timeouts_close(struct hub *hub);
 
 #endif

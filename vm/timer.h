@@ -7,6 +7,11 @@
  * such a timer goes to the end of a run, a list in order.  What fits no run is in a
  * 4-ary heap.  Only the earliest timer is known to libev; starting and stopping one is
  * therefore no more than a few stores.  The clock can be a virtual one.
+ *
+ * Where timers are many they lie scattered in memory, so to order them none is looked at: an
+ * entry knows a timer by its number.  One that is stopped leaves its entry behind, until that
+ * comes up or half of all are such entries.  Of many entries only a part is in the heap, those
+ * due before a border; when it is used up, the next part of the others is chosen.
  */
 #ifndef MOONLET_TIMER_H
 #define MOONLET_TIMER_H
@@ -22,22 +27,27 @@ struct timer {
   double due;       /* in the hub's clock, seconds */
   uint64_t order;   /* breaks ties */
   struct link link; /* in a run */
-  uint32_t place;   /* in the heap, counted from 1; TIMER_IN_RUN; 0: not running */
+  uint32_t number;  /* of its entry; TIMER_IN_RUN; 0: not running */
   void (*fire)(struct timer *timer);
 };
 
 #define TIMER_IN_RUN UINT32_MAX
 
+/* An entry.  Those after the end hold the numbers that nobody has. */
 struct timer_slot {
-  double due;
-  struct timer *timer;
+  uint64_t due; /* as an integer in the same order; UINT64_MAX after the end */
+  uint32_t order, number;
 };
 
 struct timers {
   struct link runs[TIMER_RUNS]; /* rings */
-  struct timer_slot *heap;      /* heap[1] is its earliest */
-  uint32_t heaped, capacity;    /* of the heap */
-  uint32_t count;               /* of all that are running */
+  struct timer_slot *slots;     /* the heap, then those due at the border or later, unordered */
+  struct timer **numbered;      /* number -> timer; NULL: stopped */
+  uint32_t near, end, capacity; /* where the heap ends, all entries end, the array ends */
+  uint32_t most;                /* near may become, before they are chosen anew */
+  uint32_t stopped;             /* entries left behind */
+  uint32_t count;               /* timers running */
+  uint64_t border;              /* UINT64_MAX: all are in the heap */
   uint64_t order;
 };
 
@@ -45,7 +55,11 @@ void timers_init(struct timers *timers);
 void timers_clear(struct timers *timers);
 
 /* Makes room for one more timer, so that the next timer_start cannot fail. */
-bool timers_reserve(struct timers *timers);
+bool timers_grow(struct timers *timers);
+
+static inline bool timers_reserve(struct timers *timers) {
+  return __builtin_expect(timers->end < timers->capacity, 1) || timers_grow(timers);
+}
 
 /* Starts `timer`, which is not running, after a successful timers_reserve. */
 void timer_start(struct timers *timers, struct timer *timer, double due);
@@ -56,9 +70,9 @@ void timer_stop(struct timers *timers, struct timer *timer);
 /* Stops and fires every timer due at `now`; those started meanwhile wait their turn. */
 void timers_expire(struct timers *timers, double now);
 
-static inline bool timer_running(const struct timer *timer) { return timer->place != 0; }
+static inline bool timer_running(const struct timer *timer) { return timer->number != 0; }
 
 /* When the next timer is due; only if count > 0. */
-double timers_next(const struct timers *timers);
+double timers_next(struct timers *timers);
 
 #endif

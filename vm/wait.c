@@ -44,9 +44,11 @@ static void notify_greenlet(struct waiter *waiter) {
   hub_push(g->hub, &g->run);
 }
 
-/* A greenlet that is ready already finds out when it runs: what woke it comes first. */
+/* A greenlet that is ready already finds out when it runs: what woke it comes first.  Of many
+   that slept the threads lie scattered in memory: each is fetched while others are woken. */
 static void limit_reached(struct timer *timer) {
   struct greenlet *g = container_of(timer, struct greenlet, timer);
+  __builtin_prefetch(g->L);
   g->timed_out = true;
   if (list_linked(&g->run.link))
     return;
@@ -126,7 +128,7 @@ static int woken(lua_State *L, struct greenlet *g) {
     return results;
 
   if (limited)
-    hub_start_timer(L, g->hub, &g->timer, g->timer.due - hub_now(g->hub));
+    hub_start_timer_at(L, g->hub, &g->timer, g->timer.due);
   start_waiting(g, ring, kind);
   g->wait.ticket = ticket;
   waiter_rejoin(ring, &g->wait);
@@ -253,7 +255,7 @@ void wait_turn_here(lua_State *L, const struct wait_kind *kind) { pin_turn(L, hu
 
 /* ---- time limits ---- */
 
-void wait_renew(struct greenlet *g, double limit) { g->timer.due = hub_now(g->hub) + limit; }
+void wait_renew(struct greenlet *g, double limit) { g->timer.due = hub_due(g->hub, limit); }
 
 double wait_limit_given(lua_State *L, int arg) {
   int is_number;
@@ -265,6 +267,6 @@ double wait_limit_given(lua_State *L, int arg) {
   const struct timeout *timeout = class_test(L, arg, &timeout_kind);
   if (!timeout)
     luaL_typeerror(L, arg, "number");
-  luaL_argcheck(L, timeout->started, arg, "Timeout has not been started");
+  luaL_argcheck(L, timeout->countdown, arg, "Timeout has not been started");
   return NO_LIMIT;
 }
