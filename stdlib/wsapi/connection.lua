@@ -10,11 +10,12 @@ local moonlet = require "moonlet"
 local stream = require("moonlet.socket.core").Stream
 
 -- A method is found sooner in the class than by way of the socket.
-local recv, send = stream.recv, stream.send
+local close, send = stream.close, stream.send
 local parser_class = getmetatable(llhttp.new("request"))
 local execute, cgi = parser_class.execute, parser_class.cgi
-local make_head = core.head
-local now, setmetatable = moonlet.now, setmetatable
+local guard, send_response = failure.guard, core.respond
+local getcurrent, now = moonlet.getcurrent, moonlet.now
+local setmetatable, type = setmetatable, type
 local EMPTY, joined = Input.EMPTY, body.joined
 
 local Connection = {}
@@ -22,31 +23,32 @@ Connection.__index = Connection
 Connection.__name = "moonlet.wsapi.Connection"
 
 -- What is true of a connection until it is said otherwise.
-Connection.data = nil          -- what has arrived and is not parsed, from `from` on
-Connection.from = 1
-Connection.input = EMPTY       -- of the request that is being answered
-Connection.body = nil          -- of the response, to be closed
+Connection.from = 1            -- of `data`: what is before that is parsed
 Connection.expects = false     -- the client waits for a word before it sends the body
-Connection.broken = false      -- where the next request begins cannot be known
 Connection.taken = false       -- the application has read beyond its request
 Connection.until_close = false -- the end of the connection is that of the response's body
 
--- The client's address is what the log and the application are told.
+-- One that has no client yet, or that of a server's method `handle`. The client's address is what
+-- the log and the application are told.
 local function new(server, sock, host, port)
-  local self = setmetatable({
+  return setmetatable({
     server = server,
-    sock = sock,
+    sock = sock or false,
     host = host,
     port = port,
-    parser = false, -- only while there is something to parse
-    idle = false,   -- waits for a request
-    env = nil,      -- of the request that is being answered
-    status = nil,   -- of the response, once it begins to be sent
-    sent = 0,       -- bytes of its body
-    begun = 0,      -- when the request was there
+    handled = sock ~= nil, -- by a method: it is not ours to close
+    greenlet = false,      -- that serves it
+    data = false,          -- what has arrived and is not parsed
+    parser = false,        -- only while it has something that the spare one cannot have
+    env = false,           -- of the request that is being answered
+    input = EMPTY,         -- the same request's
+    begun = 0,             -- when it was there
+    status = false,        -- of the response, once it begins to be sent
+    sent = 0,              -- bytes of its body
+    body = false,          -- of the response, to be closed
+    broken = false,        -- where the next request begins cannot be known
+    worn = false,          -- others may know this object
   }, Connection)
-  server._connections[self] = true
-  return self
 end
 
 -- ---- requests ----
@@ -87,36 +89,43 @@ function Connection:_read_rest()
   end
 end
 
--- Waits for a request, with nothing kept but the socket; the parser is for any connection then.
-local function wait(self, server, sock)
-  local parser = self.parser
-  if parser then
-    self.parser = false
-    server:_keep_parser(parser)
+-- How HTTP/2 begins, where client and server have not agreed on it before.
+local PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+-- Whether the connection begins so; more is read as long as that cannot be known.
+local function has_preface(self, server, sock)
+  local due
+  while true do
+    local data = self.data
+    local size = math.min(#data, #PREFACE)
+    if data:sub(1, size) ~= PREFACE:sub(1, size) or size == #PREFACE then
+      sock:settimeout(server.idle_timeout)
+      return size == #PREFACE and data:sub(1, size) == PREFACE
+    end
+    due = due or now() + server.header_timeout
+    sock:settimeout(math.max(due - now(), 0))
+    local more = sock:recv()
+    if not more then
+      return false
+    end
+    self.data = data .. more
   end
-  self.idle = true
-  local data = recv(sock)
-  self.idle = false
-  if data then
-    parser = server._spare or server:_take_parser()
-    server._spare = false
-    self.parser = parser
-  end
-  return data, parser
 end
 
--- Reads the head of the next request: the parser that has it; nil if there is none to be answered.
-local function read_head(self, server, sock)
-  local data, from, parser = self.data, self.from, self.parser
-  if not data then
-    data, parser = wait(self, server, sock)
-    if not data then
-      return nil
-    end
-    from = 1
-  end
-  local event, next, code = execute(parser, data, from)
+-- Gives an environment what is not the parser's.
+local function complete(self, env, ...)
+  env.REMOTE_ADDR, env.REMOTE_PORT, env.input = self.host, self.port, EMPTY
+  return setmetatable(env, self.server._env_meta), ...
+end
+
+-- The request that begins with `data`, as the server's `read` returns it; nil if there is none to
+-- be answered.
+function Connection:_parse()
+  local data, parser = self.data, self.parser or self.server:_take_parser()
+  self.parser = parser
+  local event, next, code = execute(parser, data, self.from)
   if event == "more" then
+    self.data = false
     data, event, next, code = self:_read_rest()
     if not data then
       return nil
@@ -126,12 +135,9 @@ local function read_head(self, server, sock)
     self.begun = now()
     self:refuse(STATUS[code] or 400, next)
     return nil
-  elseif next <= #data then
-    self.data, self.from = data, next
-  elseif self.data then
-    self.data = nil
   end
-  return parser
+  self.data, self.from = next <= #data and data, next
+  return complete(self, cgi(parser))
 end
 
 -- ---- answers ----
@@ -192,74 +198,73 @@ local function respond(self, sock, status, headers, result, minor, keepalive, he
   local kind = type(result)
   if kind ~= "string" then
     result = kind == "table" and joined(result) or result
-    self.body = type(result) ~= "string" and result or nil
+    self.body = type(result) ~= "string" and result or false
   end
-  local text, follows, length, go_on, code = make_head(status, headers, result, minor, keepalive,
-                                                       head_only)
-  if follows ~= "done" then
+  local go_on, code, length, text, follows = send_response(status, headers, result, minor,
+                                                           keepalive, head_only, sock)
+  if text and follows ~= "done" then
+    self.worn = true
     return self:_send_rest(text, follows, length, code, result) and go_on
   end
   self.status, self.sent = code, length
-  if not send(sock, text) then
+  if text and not send(sock, text) then
     self.sent = 0
     return false
   end
   return go_on
 end
 
--- How HTTP/2 begins, where client and server have not agreed on it before.
-local PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
--- Whether the connection begins so; more is read as long as that cannot be known.
-local function has_preface(self, server, sock)
-  local due
-  while true do
-    local data = self.data
-    local size = math.min(#data, #PREFACE)
-    if data:sub(1, size) ~= PREFACE:sub(1, size) or size == #PREFACE then
-      sock:settimeout(server.idle_timeout)
-      return size == #PREFACE and data:sub(1, size) == PREFACE
-    end
-    due = due or now() + server.header_timeout
-    sock:settimeout(math.max(due - now(), 0))
-    local more = sock:recv()
-    if not more then
-      return false
-    end
-    self.data = data .. more
-  end
-end
-
 -- Serves requests until there are no more. If it is HTTP/2 that begins, returns what has come.
-function Connection:serve()
-  local server, sock = self.server, self.sock
-  self.data = wait(self, server, sock)
-  if not self.data or server._http2 and has_preface(self, server, sock) then
-    return self.data
-  end
-  local app, env_meta, logs = server._app, server._env_meta, server._log
+local function serve(self)
+  local server, sock, host, port = self.server, self.sock, self.host, self.port
+  local read, app, logs, first = server._read, server._app, server._log, server._http2
   while true do
-    local parser = read_head(self, server, sock)
-    if not parser then
-      return
+    local env, method, minor, keepalive, upgrade, length, rest, parser
+    if not self.data then
+      if self.parser then
+        server:_keep_parser(self.parser)
+        self.parser = false
+      end
+      env, method, minor, keepalive, upgrade, length, rest, parser = read(sock, host, port, first)
+      if parser then
+        self.parser, self.data, self.from = parser, rest or false, 1
+      elseif env == nil then
+        return
+      elseif not env then
+        self.data, self.from = method, 1
+        if first and has_preface(self, server, sock) then
+          return self.data
+        end
+      end
+      first = false
     end
-    self.begun = logs and now()
-    local env, method, minor, keepalive, upgrade, length = cgi(parser)
-    local input = EMPTY
+    if not env then
+      env, method, minor, keepalive, upgrade, length = self:_parse()
+      if not env then
+        return
+      end
+    end
+    if logs then
+      self.begun = now()
+    end
+    local input, chosen = EMPTY, app
     if length ~= 0 or upgrade then
       input = self:_begin_body(env, method, minor, upgrade, length)
       if not input then
         return
       end
+      env.input = input
     end
-    env.REMOTE_ADDR, env.REMOTE_PORT, env.input = self.host, self.port, input
-    self.env = setmetatable(env, env_meta)
-    local chosen = upgrade and server:_upgrade(env, self) or app
+    self.env = env
+    if upgrade then
+      self.worn = true
+      chosen = server:_upgrade(env, self) or app
+    end
     local status, headers, result
     if chosen ~= true then
       status, headers, result = chosen(env)
     end
-    if chosen == true or self.taken then
+    if upgrade and (chosen == true or self.taken) then
       return self:log_request()
     end
     keepalive = keepalive and not server.stopping and
@@ -268,7 +273,7 @@ function Connection:serve()
     if logs then
       self:log_request()
     end
-    self.env, self.status = nil, nil
+    self.env, self.status = false, false
     if input ~= EMPTY and not self:_end_body() or not keepalive then
       return
     end
@@ -277,7 +282,7 @@ end
 
 -- The server stops.
 function Connection:on_stop()
-  if self.idle then
+  if not (self.env or self.parser or self.data) then
     self.sock:close()
   end
 end
@@ -285,8 +290,8 @@ end
 -- Closes what the application returned as a body, once.
 function Connection:close_body()
   local result = self.body
-  self.body = nil
-  if result ~= nil then
+  self.body = false
+  if result then
     body.close(result)
   end
 end
@@ -295,7 +300,7 @@ end
 -- more but by who takes it; the socket is closed when the application returns.
 function Connection:take()
   local data = self.data
-  self.data, self.taken, self.status = nil, true, 101
+  self.data, self.taken, self.status = false, true, 101
   return self.sock, data and data:sub(self.from) or ""
 end
 
@@ -311,7 +316,9 @@ function Connection:log(request, env)
 end
 
 function Connection:log_request()
-  self:log(self.parser:line(), self.env)
+  if self.server._log then
+    self:log(self.parser:line(), self.env)
+  end
 end
 
 -- Bytes may be under way whose arrival at a closed socket would take the answer from the client
@@ -333,6 +340,7 @@ end
 -- The application has failed, or the client's request has while the application read it.
 function Connection:fail(err, trace)
   local status = failure.status_of(err)
+  self.worn = true
   if not status then
     self.server:_report_failure(self, trace)
   end
@@ -352,7 +360,6 @@ end
 
 -- Gives back what it holds.
 function Connection:_release()
-  self.server._connections[self] = nil
   self:close_body()
   if self.input ~= EMPTY then
     self.input:_detach()
@@ -366,21 +373,57 @@ function Connection:_release()
   end
 end
 
+function Connection:_holds()
+  return self.parser or self.body or self.input ~= EMPTY
+end
+
 -- The connection has come to its end.
-function Connection:finish()
+local function finish(self)
   local rest = self.broken or self.data
-  self:_release()
+  if self.parser or self:_holds() then
+    self:_release()
+  end
   if rest then
     self:_linger()
   end
 end
 
+-- So many are kept for the next clients.
+local MAX_IDLE = 100
+
 -- However it came to its end: the greenlet may have been killed.
-function Connection:__close()
-  local ok, err = pcall(self._release, self)
-  if not ok then
-    self.server:_report(tostring(err))
+function Connection:__close(err)
+  local server, sock = self.server, self.sock
+  if self:_holds() then
+    local ok, problem = pcall(self._release, self)
+    if not ok then
+      server:_report(tostring(problem))
+    end
+  end
+  if self.handled then
+    server._handlers[self.greenlet] = sock
+    return
+  end
+  server._handlers[self.greenlet] = nil
+  close(sock)
+  local idle = server._idle
+  if err == nil and not (self.worn or self.broken or self.data) and #idle < MAX_IDLE then
+    idle[#idle + 1] = self
   end
 end
 
-return { new = new, class = Connection, STATUS = STATUS }
+-- Serves a client to its end.
+local function run(self)
+  local server, me = self.server, getcurrent()
+  self.greenlet = me
+  server._handlers[me] = self
+  local _ <close> = self
+  local data = guard(serve, self)
+  if not data then
+    return finish(self)
+  end
+  self.worn = true
+  server._http2.serve(server, self.sock, self.host, self.port, data)
+end
+
+return { new = new, run = run, class = Connection, STATUS = STATUS }

@@ -2,7 +2,8 @@
  * core.c: moonlet.wsapi.core, the heads of responses.
  *
  * One pass over the application's headers checks and writes them, says how the body is to be
- * framed, and appends a body that is there already, so that head and body are sent in one go.
+ * framed, and appends a body that is there already, so that head and body are sent in one go:
+ * most often at once, from where they were written.
  */
 #include <lauxlib.h>
 #include <stdbool.h>
@@ -10,17 +11,25 @@
 #include <strings.h>
 #include <time.h>
 
+#include "../socket/stream.h"
 #include "file.h"
-#include "moonlet.h"
 #include "reason.h"
+#include "request.h"
 
 /* A longer body is not copied behind the head. */
 #define COPIED 65536
 
-#define unlikely(condition) __builtin_expect(!!(condition), 0)
-
 /* On the stack: the arguments, and memory for a long head. */
-enum { ARG_STATUS = 1, ARG_HEADERS, ARG_BODY, ARG_MINOR, ARG_KEEPALIVE, ARG_HEAD_ONLY, MEMORY };
+enum {
+  ARG_STATUS = 1,
+  ARG_HEADERS,
+  ARG_BODY,
+  ARG_MINOR,
+  ARG_KEEPALIVE,
+  ARG_HEAD_ONLY,
+  ARG_SOCK,
+  MEMORY
+};
 
 struct head {
   lua_State *L;
@@ -320,14 +329,38 @@ static bool is_whole(lua_State *L) {
   return lua_type(L, ARG_BODY) == LUA_TSTRING;
 }
 
-static int push_results(struct head *head, const char *follows) {
+/* Writes the head, and the body if it can go along; returns the word for what is to follow. */
+static const char *compose(struct head *head) {
   lua_State *L = head->L;
-  lua_pushlstring(L, head->text, head->size);
-  lua_pushstring(L, follows);
-  lua_pushinteger(L, head->length);
-  lua_pushboolean(L, head->keepalive);
-  lua_pushinteger(L, head->status);
-  return 5;
+  lua_settop(L, MEMORY);
+  bool whole = is_whole(L);
+  size_t body_length = 0;
+  const char *body = whole ? lua_tolstring(L, ARG_BODY, &body_length) : NULL;
+  head->minor = (int)lua_tointeger(L, ARG_MINOR);
+  head->keepalive = lua_toboolean(L, ARG_KEEPALIVE);
+  head->head_only = lua_toboolean(L, ARG_HEAD_ONLY);
+  add_status(head);
+  add_headers(head);
+  measure(head, body, body_length);
+  if (!whole && !head->has_length && !head->bodiless && head->minor != 1)
+    head->keepalive = false;
+  if (head->status == 101)
+    head->keepalive = false;
+  else
+    add_connection(head);
+  add_date(head);
+  const char *follows = add_framing(head, whole);
+  ADD(head, "\r\n");
+  if (!whole || *follows == 'r')
+    return follows;
+  if (*follows == 'n') {
+    head->length = 0;
+    return "done";
+  }
+  if (body_length > COPIED)
+    return follows;
+  add(head, body, body_length);
+  return "done";
 }
 
 /*
@@ -338,38 +371,46 @@ static int push_results(struct head *head, const char *follows) {
  */
 static int l_head(lua_State *L) {
   char small[2048];
-  lua_settop(L, MEMORY);
-  bool whole = is_whole(L);
-  size_t body_length = 0;
-  const char *body = whole ? lua_tolstring(L, ARG_BODY, &body_length) : NULL;
-  struct head head = {.L = L,
-                      .text = small,
-                      .capacity = sizeof small,
-                      .minor = (int)lua_tointeger(L, ARG_MINOR),
-                      .keepalive = lua_toboolean(L, ARG_KEEPALIVE),
-                      .head_only = lua_toboolean(L, ARG_HEAD_ONLY)};
-  add_status(&head);
-  add_headers(&head);
-  measure(&head, body, body_length);
-  if (!whole && !head.has_length && !head.bodiless && head.minor != 1)
-    head.keepalive = false;
-  if (head.status == 101)
-    head.keepalive = false;
-  else
-    add_connection(&head);
-  add_date(&head);
-  const char *follows = add_framing(&head, whole);
-  ADD(&head, "\r\n");
-  if (!whole || *follows == 'r')
-    return push_results(&head, follows);
-  if (*follows == 'n') {
-    head.length = 0;
-    return push_results(&head, "done");
-  }
-  if (body_length > COPIED)
-    return push_results(&head, follows);
-  add(&head, body, body_length);
-  return push_results(&head, "done");
+  struct head head = {.L = L, .text = small, .capacity = sizeof small};
+  const char *follows = compose(&head);
+  lua_pushlstring(L, head.text, head.size);
+  lua_pushstring(L, follows);
+  lua_pushinteger(L, head.length);
+  lua_pushboolean(L, head.keepalive);
+  lua_pushinteger(L, head.status);
+  return 5;
+}
+
+/* How much of it goes out without waiting.  (A transport wants the same bytes again.) */
+static size_t send_some(struct head *head) {
+  struct stream *stream = class_test(head->L, ARG_SOCK, &stream_kind);
+  if (!stream || stream->transport || stream->sock.fd < 0 || io_writing(stream->sock.ring))
+    return 0;
+  ssize_t count = stream_write(stream, head->text, head->size);
+  if (count <= 0)
+    return 0;
+  stream->sock.sent += (uint64_t)count;
+  return (size_t)count;
+}
+
+/*
+ * respond(status, headers, body, minor, keepalive, head_only, sock): sends a head that is to be
+ * followed by nothing.  Returns whether another request may follow, the status, and the length;
+ * besides, what does not go out at once: the text, and the word for what is to follow.
+ */
+static int l_respond(lua_State *L) {
+  char small[2048];
+  struct head head = {.L = L, .text = small, .capacity = sizeof small};
+  const char *follows = compose(&head);
+  size_t sent = *follows == 'd' ? send_some(&head) : 0;
+  lua_pushboolean(L, head.keepalive);
+  lua_pushinteger(L, head.status);
+  lua_pushinteger(L, head.length);
+  if (sent == head.size)
+    return 3;
+  lua_pushlstring(L, head.text + sent, head.size - sent);
+  lua_pushstring(L, follows);
+  return 5;
 }
 
 /* fields(headers): the text of trailers, in which only such fields may be. */
@@ -393,11 +434,10 @@ static int l_reason(lua_State *L) {
 }
 
 MOONLET_API int luaopen_moonlet_wsapi_core(lua_State *L) {
-  static const luaL_Reg functions[] = {{"head", l_head},
-                                       {"fields", l_fields},
-                                       {"reason", l_reason},
-                                       {"open", wsapi_open},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"head", l_head},         {"respond", l_respond},
+                                       {"reader", wsapi_reader}, {"accept", tcp_accept_into},
+                                       {"fields", l_fields},     {"reason", l_reason},
+                                       {"open", wsapi_open},     {NULL, NULL}};
   luaL_newlib(L, functions);
   return 1;
 }
