@@ -28,13 +28,13 @@ static void push_inet6(lua_State *L, const struct sockaddr_in6 *address) {
 }
 
 static char *add_decimal(char *to, unsigned number) {
-  char digits[8], *from = digits + sizeof digits;
+  char digits[10], *from = digits + sizeof digits;
   do
     *--from = (char)('0' + number % 10);
   while (number /= 10);
-  size_t length = (size_t)(digits + sizeof digits - from);
-  memcpy(to, from, length);
-  return to + length;
+  while (from < digits + sizeof digits)
+    *to++ = *from++;
+  return to;
 }
 
 static void push_inet(lua_State *L, const struct sockaddr_in *address) {

@@ -13,9 +13,9 @@ local stream = require("moonlet.socket.core").Stream
 local close, send = stream.close, stream.send
 local parser_class = getmetatable(llhttp.new("request"))
 local execute, cgi = parser_class.execute, parser_class.cgi
-local guard, send_response = failure.guard, core.respond
+local send_response, traced = core.respond, failure.traced
 local getcurrent, now = moonlet.getcurrent, moonlet.now
-local setmetatable, type = setmetatable, type
+local setmetatable, type, xpcall = setmetatable, type, xpcall
 local EMPTY, joined = Input.EMPTY, body.joined
 
 local Connection = {}
@@ -48,6 +48,7 @@ local function new(server, sock, host, port)
     body = false,          -- of the response, to be closed
     broken = false,        -- where the next request begins cannot be known
     worn = false,          -- others may know this object
+    reusable = false,      -- has come to its end, and nobody does
   }, Connection)
 end
 
@@ -114,7 +115,7 @@ end
 
 -- Gives an environment what is not the parser's.
 local function complete(self, env, ...)
-  env.REMOTE_ADDR, env.REMOTE_PORT, env.input = self.host, self.port, EMPTY
+  env.REMOTE_ADDR, env.REMOTE_PORT = self.host, self.port
   return setmetatable(env, self.server._env_meta), ...
 end
 
@@ -176,42 +177,37 @@ function Connection:_end_body()
   return good
 end
 
--- Sends what is not done with the head: false if the client is gone.
+-- What the application has returned as a body and is no string becomes one, or is there to be sent
+-- and closed.
+function Connection:_take_body(result)
+  result = type(result) == "table" and joined(result) or result
+  self.body = type(result) ~= "string" and result or false
+  return result
+end
+
+-- Sends what did not go out at once: false if the client is gone.
 function Connection:_send_rest(text, follows, length, code, result)
+  local ok, _, last
+  if follows == "done" then
+    self.status, self.sent = code, length
+    ok = send(self.sock, text)
+    self.sent = ok and length or 0
+    return ok
+  end
   self.sent = 0
   if type(result) ~= "string" then
-    local ok = body.send(self, text, follows, length, code)
+    self.worn = true
+    ok = body.send(self, text, follows, length, code)
     self:close_body()
     return ok
   end
   self.status = code
-  local ok, _, last = send(self.sock, text)
+  ok, _, last = send(self.sock, text)
   if ok then
     ok, _, last = send(self.sock, result)
   end
   self.sent = ok or last or 0
   return ok
-end
-
--- Sends the response; false if the connection is of no use after it.
-local function respond(self, sock, status, headers, result, minor, keepalive, head_only)
-  local kind = type(result)
-  if kind ~= "string" then
-    result = kind == "table" and joined(result) or result
-    self.body = type(result) ~= "string" and result or false
-  end
-  local go_on, code, length, text, follows = send_response(status, headers, result, minor,
-                                                           keepalive, head_only, sock)
-  if text and follows ~= "done" then
-    self.worn = true
-    return self:_send_rest(text, follows, length, code, result) and go_on
-  end
-  self.status, self.sent = code, length
-  if text and not send(sock, text) then
-    self.sent = 0
-    return false
-  end
-  return go_on
 end
 
 -- Serves requests until there are no more. If it is HTTP/2 that begins, returns what has come.
@@ -269,12 +265,21 @@ local function serve(self)
     end
     keepalive = keepalive and not server.stopping and
                 (input == EMPTY or not input:_exceeds(server.max_discard))
-    keepalive = respond(self, sock, status, headers, result, minor, keepalive, method == "HEAD")
+    if type(result) ~= "string" then
+      result = self:_take_body(result)
+    end
+    local go_on, code, size, text, follows =
+      send_response(status, headers, result, minor, keepalive, method == "HEAD", sock)
+    if text then
+      go_on = self:_send_rest(text, follows, size, code, result) and go_on
+    elseif logs then
+      self.status, self.sent = code, size
+    end
     if logs then
       self:log_request()
     end
     self.env, self.status = false, false
-    if input ~= EMPTY and not self:_end_body() or not keepalive then
+    if input ~= EMPTY and not self:_end_body() or not go_on then
       return
     end
   end
@@ -350,8 +355,14 @@ function Connection:fail(err, trace)
   if not self.status then
     self.broken = true
     local headers = not status and { ["Content-Type"] = "text/plain" } or nil
-    respond(self, self.sock, status or 500, headers, status and "" or "Internal Server Error", 1,
-            false, self.env.REQUEST_METHOD == "HEAD")
+    local result = status and "" or "Internal Server Error"
+    local _, code, length, text, follows = send_response(status or 500, headers, result, 1, false,
+                                                         self.env.REQUEST_METHOD == "HEAD",
+                                                         self.sock)
+    self.status, self.sent = code, length
+    if text then
+      self:_send_rest(text, follows, length, code, result)
+    end
   elseif self.until_close then -- so that the client sees an error, and not the end of the body
     self.sock:setoption("linger", { on = true, timeout = 0 })
   end
@@ -373,18 +384,16 @@ function Connection:_release()
   end
 end
 
-function Connection:_holds()
-  return self.parser or self.body or self.input ~= EMPTY
-end
-
--- The connection has come to its end.
+-- The connection has come to its end in order.
 local function finish(self)
   local rest = self.broken or self.data
-  if self.parser or self:_holds() then
+  if self.parser or self.body or self.input ~= EMPTY then
     self:_release()
   end
   if rest then
     self:_linger()
+  elseif not self.worn then
+    self.reusable = true
   end
 end
 
@@ -392,38 +401,42 @@ end
 local MAX_IDLE = 100
 
 -- However it came to its end: the greenlet may have been killed.
-function Connection:__close(err)
-  local server, sock = self.server, self.sock
-  if self:_holds() then
+function Connection:__close()
+  local server, reusable = self.server, self.reusable
+  if not reusable then
     local ok, problem = pcall(self._release, self)
     if not ok then
       server:_report(tostring(problem))
     end
   end
   if self.handled then
-    server._handlers[self.greenlet] = sock
+    server._handlers[self.greenlet] = self.sock
     return
   end
   server._handlers[self.greenlet] = nil
-  close(sock)
-  local idle = server._idle
-  if err == nil and not (self.worn or self.broken or self.data) and #idle < MAX_IDLE then
-    idle[#idle + 1] = self
+  close(self.sock)
+  if reusable then
+    local idle = server._idle
+    local count = #idle
+    if count < MAX_IDLE then
+      idle[count + 1] = self
+    end
   end
 end
 
 -- Serves a client to its end.
 local function run(self)
   local server, me = self.server, getcurrent()
-  self.greenlet = me
+  self.greenlet, self.reusable = me, false
   server._handlers[me] = self
   local _ <close> = self
-  local data = guard(serve, self)
-  if not data then
-    return finish(self)
+  local ok, result = xpcall(serve, traced, self)
+  if not ok then
+    failure.handle(result, self)
+  elseif result then
+    return server._http2.serve(server, self.sock, self.host, self.port, result)
   end
-  self.worn = true
-  server._http2.serve(server, self.sock, self.host, self.port, data)
+  finish(self)
 end
 
 return { new = new, run = run, class = Connection, STATUS = STATUS }

@@ -44,21 +44,24 @@ struct head {
 
 /* ---- text ---- */
 
-static char *room(struct head *head, size_t length) {
+static void grow(struct head *head, size_t needed) {
+  char *text = lua_newuserdatauv(head->L, 2 * needed, 0);
+  memcpy(text, head->text, head->size);
+  lua_replace(head->L, MEMORY);
+  head->text = text;
+  head->capacity = 2 * needed;
+}
+
+static inline char *room(struct head *head, size_t length) {
   size_t needed = head->size + length;
-  if (unlikely(needed > head->capacity)) {
-    char *text = lua_newuserdatauv(head->L, 2 * needed, 0);
-    memcpy(text, head->text, head->size);
-    lua_replace(head->L, MEMORY);
-    head->text = text;
-    head->capacity = 2 * needed;
-  }
+  if (unlikely(needed > head->capacity))
+    grow(head, needed);
   char *to = head->text + head->size;
   head->size = needed;
   return to;
 }
 
-static void add(struct head *head, const char *text, size_t length) {
+static inline void add(struct head *head, const char *text, size_t length) {
   memcpy(room(head, length), text, length);
 }
 
@@ -184,11 +187,11 @@ static bool note(struct head *head, const char *name, size_t length, const char 
   return true;
 }
 
-/* A whole number on top is written as one, 3.0 as well as 3. */
+/* A float on top that is whole is written as an integer, 3.0 as 3. */
 static void make_whole(lua_State *L) {
   int whole;
   lua_Integer value = lua_tointegerx(L, -1, &whole);
-  if (whole && lua_type(L, -1) == LUA_TNUMBER) {
+  if (whole) {
     lua_pushinteger(L, value);
     lua_replace(L, -2);
   }
@@ -198,7 +201,8 @@ static void make_whole(lua_State *L) {
 static void add_field(struct head *head, const char *name, size_t length) {
   lua_State *L = head->L;
   size_t value_length;
-  make_whole(L);
+  if (lua_type(L, -1) == LUA_TNUMBER)
+    make_whole(L);
   const char *value = lua_tolstring(L, -1, &value_length);
   if (!value)
     luaL_error(L, "a response's header %s must be a string, a number, or a list of them (got %s)",
@@ -383,7 +387,7 @@ static int l_head(lua_State *L) {
 
 /* How much of it goes out without waiting.  (A transport wants the same bytes again.) */
 static size_t send_some(struct head *head) {
-  struct stream *stream = class_test(head->L, ARG_SOCK, &stream_kind);
+  struct stream *stream = lua_touserdata(head->L, ARG_SOCK);
   if (!stream || stream->transport || stream->sock.fd < 0 || io_writing(stream->sock.ring))
     return 0;
   ssize_t count = stream_write(stream, head->text, head->size);

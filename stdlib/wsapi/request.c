@@ -9,7 +9,7 @@
 
 /* On the stack of `read`, and its upvalues. */
 enum { SOCK = 1, HOST, PORT, FIRST, READER, REST, ENV, UPGRADE = ENV + 4 };
-enum { UP_SPARE = 1, UP_META, UP_INPUT, UP_KEEP, UP_NAME_HOST, UP_NAME_PORT, UP_NAME_INPUT };
+enum { UP_SPARE = 1, UP_META, UP_KEEP, UP_NAME_HOST, UP_NAME_PORT };
 
 /* How HTTP/2 begins, or so much of it as there is. */
 static bool is_preface(const char *data, size_t size) {
@@ -33,7 +33,6 @@ static int push_request(lua_State *L, struct reader *reader, bool whole) {
   reader->kind->push(L, READER);
   set(L, UP_NAME_HOST, HOST);
   set(L, UP_NAME_PORT, PORT);
-  set(L, UP_NAME_INPUT, lua_upvalueindex(UP_INPUT));
   lua_pushvalue(L, lua_upvalueindex(UP_META));
   lua_setmetatable(L, ENV);
   bool kept = lua_toboolean(L, lua_upvalueindex(UP_KEEP)) || lua_toboolean(L, UPGRADE);
@@ -91,7 +90,6 @@ int wsapi_reader(lua_State *L) {
   lua_settop(L, UP_KEEP);
   lua_pushliteral(L, "REMOTE_ADDR");
   lua_pushliteral(L, "REMOTE_PORT");
-  lua_pushliteral(L, "input");
-  lua_pushcclosure(L, l_read, UP_NAME_INPUT);
+  lua_pushcclosure(L, l_read, UP_NAME_PORT);
   return 1;
 }

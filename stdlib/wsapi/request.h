@@ -5,10 +5,10 @@
 #include <lua.h>
 
 /*
- * reader(spare, meta, input, keep): the function that reads requests for a server. Its connections
+ * reader(spare, meta, keep): the function that reads requests for a server. Its connections
  * share one parser, spare[1], since most requests come as a whole: who needs it longer takes it
- * out. `meta` is the metatable of environments, `input` that of requests without a body; `keep`:
- * the parser is asked about each request afterwards.
+ * out. `meta` is the metatable of environments; `keep`: the parser is asked about each request
+ * afterwards.
  *
  * read(sock, host, port, first) waits for bytes. It returns nil if none come; false and the bytes,
  * if the head is not complete, or wrong, or there is no spare parser, or (with `first`) HTTP/2 may

@@ -108,6 +108,7 @@ function WSAPIServer:_make_env(opts)
   for name, value in pairs(opts.env or {}) do
     base[name] = value
   end
+  base.input = input.EMPTY -- of requests without a body
   self._env_base = base
   self._env_meta = { __index = base, __pairs = pairs_of }
 end
@@ -191,7 +192,7 @@ function WSAPIServer:new(where, app, opts)
   self:_make_env(opts)
   self._idle, self._parsers = {}, {} -- for the next clients
   self._spare = { llhttp.new("request", self._limits) }
-  self._read = core.reader(self._spare, self._env_meta, input.EMPTY, self._log)
+  self._read = core.reader(self._spare, self._env_meta, self._log)
 end
 
 -- So many parsers are kept for the next connections that have something to parse.
@@ -219,26 +220,28 @@ end
 
 -- ---- connections ----
 
--- What a subclass may have its own of: found here without a look at the class above.
+-- What a server may have its own of: found here without a look at the class above.
 local wrap, peer, handle = StreamServer.wrap, StreamServer.peer, nil
 WSAPIServer.wrap, WSAPIServer.peer = wrap, peer
 
 -- Clients that are only to be served cost no more than that.
 function WSAPIServer:_accept(listener)
-  if self._context or self._pool or self.handle ~= handle or self.wrap ~= wrap or
-     self.peer ~= peer then
+  if self._context or self._pool then
     return WSAPIServer.super._accept(self, listener)
   end
   local idle = self._idle
-  local connection = idle[#idle]
+  local count = #idle
+  local connection = idle[count]
   if connection then
-    idle[#idle] = nil
+    idle[count] = nil
   else
     connection = Connection.new(self)
   end
   local client, host, port = accept(listener, connection.sock, self.idle_timeout)
   if not client then
     return self:_accept_failed(host, port)
+  elseif self.handle ~= handle or self.wrap ~= wrap or self.peer ~= peer then
+    return self:_welcome(client)
   end
   connection.sock, connection.host, connection.port = client, host, port
   spawn(run, connection)
