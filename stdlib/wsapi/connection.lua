@@ -119,8 +119,8 @@ local function complete(self, env, ...)
   return setmetatable(env, self.server._env_meta), ...
 end
 
--- The request that begins with `data`, as the server's `read` returns it; nil if there is none to
--- be answered.
+-- The request that begins with `data`, as Parser:cgi returns it; nil if there is none to be
+-- answered.
 function Connection:_parse()
   local data, parser = self.data, self.parser or self.server:_take_parser()
   self.parser = parser
@@ -210,78 +210,105 @@ function Connection:_send_rest(text, follows, length, code, result)
   return ok
 end
 
+-- Sends what the application has returned; false if the connection is of no use after it.
+function Connection:_respond(method, minor, keepalive, status, headers, result)
+  if type(result) ~= "string" then
+    result = self:_take_body(result)
+  end
+  local go_on, code, length, text, follows =
+    send_response(status, headers, result, minor, keepalive, method == "HEAD", self.sock)
+  if text then
+    go_on = self:_send_rest(text, follows, length, code, result) and go_on
+  else
+    self.status, self.sent = code, length
+  end
+  return self:_end_request() and go_on
+end
+
+-- Whether another request can be read.
+function Connection:_end_request()
+  self:log_request()
+  self.env, self.status = false, false
+  return self.input == EMPTY or self:_end_body()
+end
+
+-- Has the application answer a request; false if there was none, or if the connection is of no use
+-- any more.
+function Connection:_answer(env, method, minor, keepalive, upgrade, length)
+  if not env then
+    return false
+  end
+  local server = self.server
+  self.begun = now()
+  if length ~= 0 or upgrade then
+    local input = self:_begin_body(env, method, minor, upgrade, length)
+    if not input then
+      return false
+    end
+    env.input = input
+  end
+  self.env = env
+  local chosen = server._app
+  if upgrade then
+    self.worn = true
+    chosen = server:_upgrade(env, self) or chosen
+  end
+  local status, headers, result
+  if chosen ~= true then
+    status, headers, result = chosen(env)
+  end
+  if chosen == true or self.taken then
+    self:log_request()
+    return false
+  end
+  keepalive = keepalive and not server.stopping and
+              (self.input == EMPTY or not self.input:_exceeds(server.max_discard))
+  return self:_respond(method, minor, keepalive, status, headers, result)
+end
+
+-- Goes on with what the server's `converse` has come to and returns (exchange.h): whether the
+-- connection is still of use, or bytes that begin HTTP/2.
+local function go_on(self, first, what, ...)
+  if what == nil then
+    return false
+  elseif what == true then
+    return self:_respond(...)
+  elseif what == false then
+    self.data, self.from = ..., 1
+    if first and has_preface(self, self.server, self.sock) then
+      return self.data
+    end
+    return self:_answer(self:_parse())
+  elseif type(what) == "string" then
+    local follows, length, code, keepalive, result = ...
+    return self:_send_rest(what, follows, length, code, result) and self:_end_request() and
+           keepalive
+  end
+  local rest, parser = select(6, ...)
+  self.parser, self.data, self.from = parser, rest or false, 1
+  return self:_answer(what, ...)
+end
+
 -- Serves requests until there are no more. If it is HTTP/2 that begins, returns what has come.
 local function serve(self)
-  local server, sock, host, port = self.server, self.sock, self.host, self.port
-  local read, app, logs, first = server._read, server._app, server._log, server._http2
+  local server, first = self.server, self.server._http2
   while true do
-    local env, method, minor, keepalive, upgrade, length, rest, parser
-    if not self.data then
+    local result
+    if self.data then
+      result = self:_answer(self:_parse())
+    else
       if self.parser then
         server:_keep_parser(self.parser)
         self.parser = false
       end
-      env, method, minor, keepalive, upgrade, length, rest, parser = read(sock, host, port, first)
-      if parser then
-        self.parser, self.data, self.from = parser, rest or false, 1
-      elseif env == nil then
-        return
-      elseif not env then
-        self.data, self.from = method, 1
-        if first and has_preface(self, server, sock) then
-          return self.data
-        end
-      end
-      first = false
+      result = go_on(self, first, server._converse(self.sock, self.host, self.port, first, self))
     end
-    if not env then
-      env, method, minor, keepalive, upgrade, length = self:_parse()
-      if not env then
-        return
-      end
-    end
-    if logs then
-      self.begun = now()
-    end
-    local input, chosen = EMPTY, app
-    if length ~= 0 or upgrade then
-      input = self:_begin_body(env, method, minor, upgrade, length)
-      if not input then
-        return
-      end
-      env.input = input
-    end
-    self.env = env
-    if upgrade then
-      self.worn = true
-      chosen = server:_upgrade(env, self) or app
-    end
-    local status, headers, result
-    if chosen ~= true then
-      status, headers, result = chosen(env)
-    end
-    if upgrade and (chosen == true or self.taken) then
-      return self:log_request()
-    end
-    keepalive = keepalive and not server.stopping and
-                (input == EMPTY or not input:_exceeds(server.max_discard))
-    if type(result) ~= "string" then
-      result = self:_take_body(result)
-    end
-    local go_on, code, size, text, follows =
-      send_response(status, headers, result, minor, keepalive, method == "HEAD", sock)
-    if text then
-      go_on = self:_send_rest(text, follows, size, code, result) and go_on
-    elseif logs then
-      self.status, self.sent = code, size
-    end
-    if logs then
-      self:log_request()
-    end
-    self.env, self.status = false, false
-    if input ~= EMPTY and not self:_end_body() or not go_on then
+    if not result then
       return
+    elseif result ~= true then
+      return result
     end
+    first = false
   end
 end
 

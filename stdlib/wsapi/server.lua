@@ -192,7 +192,13 @@ function WSAPIServer:new(where, app, opts)
   self:_make_env(opts)
   self._idle, self._parsers = {}, {} -- for the next clients
   self._spare = { llhttp.new("request", self._limits) }
-  self._read = core.reader(self._spare, self._env_meta, self._log)
+  self._converse = core.conversation {
+    server = self,
+    app = self._app,
+    meta = self._env_meta,
+    spare = self._spare,
+    watched = self._log,
+  }
 end
 
 -- So many parsers are kept for the next connections that have something to parse.
