@@ -128,6 +128,7 @@ static struct sock *client_of(lua_State *L, const struct sock *server) {
   if (!used)
     return class_new(L, server->object.kind);
   stream_discard(used);
+  used->drained = false;
   used->sock.closed = false;
   used->sock.received = used->sock.sent = 0;
   used->sock.born = hub_now(server->hub);
@@ -220,7 +221,7 @@ int tcp_accept(lua_State *L) {
  * timeout. Returns the client's address as text besides (of a unix socket "").
  */
 int tcp_accept_into(lua_State *L) {
-  struct sock *self = class_check(L, 1, &stream_kind);
+  struct sock *self = &stream_check(L)->sock;
   const struct stream *used = lua_touserdata(L, USED);
   luaL_argcheck(L, self->role == SOCK_SERVER, 1, "socket does not listen");
   luaL_argcheck(L, !used || (used->sock.object.kind == self->object.kind && used->sock.fd < 0),

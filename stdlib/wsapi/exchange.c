@@ -24,7 +24,8 @@ enum {
   UP_REMOTE_PORT,
   UP_ENV,
   UP_STOPPING,
-  UPVALUES = UP_STOPPING
+  UP_SILENT,
+  UPVALUES = UP_SILENT
 };
 
 /* Beside a number of results, and WAIT_AGAIN. */
@@ -89,17 +90,53 @@ static int arrived(lua_State *L, const char *data, size_t size) {
   return push_request(L, reader, used == size);
 }
 
+/* Whether the client was accepted a moment ago, in this turn. */
+static bool is_fresh(const struct stream *self) {
+  const struct greenlet *g = self->sock.hub->current;
+  return self->sock.received == 0 && g && !g->notified;
+}
+
+/* Of clients in a row that were fresh: how many have sent nothing yet when they were accepted. */
+static void count_silent(lua_State *L, lua_Integer count) {
+  lua_pushinteger(L, count);
+  lua_replace(L, lua_upvalueindex(UP_SILENT));
+}
+
+#define MANY_SILENT 8
+#define PROBE 16
+
+/* Where clients send late, to look for their requests at once is a system call for nothing; now and
+   then it is tried. */
+static bool expects_silence(lua_State *L, const struct stream *self) {
+  lua_Integer silent = lua_tointeger(L, lua_upvalueindex(UP_SILENT));
+  if (silent < MANY_SILENT || !is_fresh(self))
+    return false;
+  count_silent(L, silent + 1);
+  return silent % PROBE != 0;
+}
+
+static void note_silence(lua_State *L, const struct stream *self, bool silent) {
+  if (is_fresh(self))
+    count_silent(L, silent ? lua_tointeger(L, lua_upvalueindex(UP_SILENT)) + 1 : 0);
+}
+
 static int read_request(lua_State *L, struct stream *self, bool timed_out) {
   if (sock_gone(&self->sock))
     return 0;
+  if (stream_waits_first(self) && !timed_out)
+    return sock_again(&self->sock, EV_READ, self->sock.read_due);
   char *data = io_scratch(L, self->sock.hub);
   ssize_t count = stream_read(self, data, IO_SCRATCH);
   if (likely(count > 0)) {
+    note_silence(L, self, false);
+    self->drained = stream_drains(self, (size_t)count, IO_SCRATCH);
     self->sock.received += (uint64_t)count;
     return arrived(L, data, (size_t)count);
   }
-  if ((count == TRANSPORT_WANT_READ || count == TRANSPORT_WANT_WRITE) && !timed_out)
+  if ((count == TRANSPORT_WANT_READ || count == TRANSPORT_WANT_WRITE) && !timed_out) {
+    note_silence(L, self, true);
     return sock_again(&self->sock, stream_events(count), self->sock.read_due);
+  }
   return 0;
 }
 
@@ -262,7 +299,12 @@ static int answered(lua_State *L, int status, lua_KContext ctx) {
   return begin(L, self);
 }
 
-static int l_converse(lua_State *L) { return begin(L, stream_check(L)); }
+static int l_converse(lua_State *L) {
+  struct stream *self = stream_check(L);
+  if (expects_silence(L, self))
+    self->drained = true;
+  return begin(L, self);
+}
 
 int wsapi_conversation(lua_State *L) {
   static const char *const fields[] = {"server", "app", "meta", "spare", "watched"};
@@ -273,6 +315,7 @@ int wsapi_conversation(lua_State *L) {
   lua_pushliteral(L, "REMOTE_PORT");
   lua_pushliteral(L, "env");
   lua_pushliteral(L, "stopping");
+  lua_pushinteger(L, 0);
   lua_pushcclosure(L, l_converse, UPVALUES);
   return 1;
 }
