@@ -267,10 +267,10 @@ function Connection:_answer(env, method, minor, keepalive, upgrade, length)
 end
 
 -- Goes on with what the server's `converse` has come to and returns (exchange.h): whether the
--- connection is still of use, or bytes that begin HTTP/2.
+-- connection is still of use, or bytes that begin HTTP/2; nil if there was nothing to be done.
 local function go_on(self, first, what, ...)
   if what == nil then
-    return false
+    return nil
   elseif what == true then
     return self:_respond(...)
   elseif what == false then
@@ -289,11 +289,13 @@ local function go_on(self, first, what, ...)
   return self:_answer(what, ...)
 end
 
--- Serves requests until there are no more. If it is HTTP/2 that begins, returns what has come.
+-- Serves requests until there are no more: nil if none had to pass through here, so that the object
+-- is as before, else false; or bytes that begin HTTP/2.
 local function serve(self)
-  local server, first = self.server, self.server._http2
-  while true do
-    local result
+  local server, sock, host, port = self.server, self.sock, self.host, self.port
+  local converse, first = server._converse, server._http2
+  local result = go_on(self, first, converse(sock, host, port, first, self))
+  while result == true do
     if self.data then
       result = self:_answer(self:_parse())
     else
@@ -301,15 +303,10 @@ local function serve(self)
         server:_keep_parser(self.parser)
         self.parser = false
       end
-      result = go_on(self, first, server._converse(self.sock, self.host, self.port, first, self))
+      result = go_on(self, false, converse(sock, host, port, false, self)) or false
     end
-    if not result then
-      return
-    elseif result ~= true then
-      return result
-    end
-    first = false
   end
+  return result
 end
 
 -- The server stops.
@@ -462,6 +459,9 @@ local function run(self)
     failure.handle(result, self)
   elseif result then
     return server._http2.serve(server, self.sock, self.host, self.port, result)
+  elseif result == nil then
+    self.reusable = true
+    return
   end
   finish(self)
 end
