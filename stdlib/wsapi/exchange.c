@@ -93,7 +93,7 @@ static int arrived(lua_State *L, const char *data, size_t size) {
 /* Whether the client was accepted a moment ago, in this turn. */
 static bool is_fresh(const struct stream *self) {
   const struct greenlet *g = self->sock.hub->current;
-  return self->sock.received == 0 && g && !g->notified;
+  return self->sock.received == 0 && self->sock.fd >= 0 && g && !g->notified;
 }
 
 /* Of clients in a row that were fresh: how many have sent nothing yet when they were accepted. */
@@ -301,9 +301,11 @@ static int answered(lua_State *L, int status, lua_KContext ctx) {
 
 static int l_converse(lua_State *L) {
   struct stream *self = stream_check(L);
-  if (expects_silence(L, self))
-    self->drained = true;
-  return begin(L, self);
+  if (!expects_silence(L, self))
+    return begin(L, self);
+  lua_settop(L, CONNECTION);
+  self->sock.read_due = sock_due(&self->sock);
+  return sock_wait(L, &self->sock, EV_READ, self->sock.read_due, &kind);
 }
 
 int wsapi_conversation(lua_State *L) {
