@@ -161,6 +161,25 @@ describe("moonlet.wsapi: exchanges:", function()
     assert.is_nil(next(it._handlers))
   end)
 
+  it("whose client leaves before the answer leave nothing to the next one", function()
+    local it <close> = http.serve(naming)
+    for i = 1, 6 do
+      local client = http.connect(it)
+      assert(client:send(get("/?0.01")))
+      support.eventually(function() return next(it._handlers) end)
+      client:setoption("linger", { on = true, timeout = i % 2 * 10 })
+      client:close()
+    end
+    support.eventually(function() return next(it._handlers) == nil end)
+    for _, connection in ipairs(it._idle) do
+      assert.is_false(connection.env)
+    end
+    local client <close> = http.connect(it)
+    assert.equal(name_of(client) .. "/", exchange(client, get("/")))
+    it:stop()
+    assert.same({ nil, "closed", "" }, { client:receive("*a") })
+  end)
+
   it("use few objects for many clients", function()
     local it <close> = http.serve(naming)
     for _ = 1, 50 do

@@ -222,7 +222,7 @@ function Connection:_respond(method, minor, keepalive, status, headers, result)
   else
     self.status, self.sent = code, length
   end
-  return self:_end_request() and go_on
+  return self:_end_request() and go_on or false
 end
 
 -- Whether another request can be read.
@@ -281,8 +281,8 @@ local function go_on(self, first, what, ...)
     return self:_answer(self:_parse())
   elseif type(what) == "string" then
     local follows, length, code, keepalive, result = ...
-    return self:_send_rest(what, follows, length, code, result) and self:_end_request() and
-           keepalive
+    local sent = self:_send_rest(what, follows, length, code, result)
+    return self:_end_request() and sent and keepalive or false
   end
   local rest, parser = select(6, ...)
   self.parser, self.data, self.from = parser, rest or false, 1

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "exchange.h"
 
+#include <lauxlib.h>
 #include <string.h>
 
 #include "../llhttp/reader.h"
@@ -301,6 +302,7 @@ static int answered(lua_State *L, int status, lua_KContext ctx) {
 
 static int l_converse(lua_State *L) {
   struct stream *self = stream_check(L);
+  luaL_checkstack(L, ANSWER + HEAD_PLACES + LUA_MINSTACK, NULL);
   if (!expects_silence(L, self))
     return begin(L, self);
   lua_settop(L, CONNECTION);
