@@ -174,7 +174,7 @@ describe("moonlet.wsapi: the life of a connection:", function()
         client:close()
       end
       assert.equal("ok", one(it, post("/", "x")).body)
-      support.eventually(function() return next(it._connections) == nil end)
+      support.eventually(function() return next(it._handlers) == nil end)
       assert.same({}, errors)
     end)
 
@@ -189,7 +189,7 @@ describe("moonlet.wsapi: the life of a connection:", function()
         assert.equal(length, #client:receive(length))
         client:close()
       end
-      support.eventually(function() return next(it._connections) == nil end)
+      support.eventually(function() return next(it._handlers) == nil end)
       assert.same({}, errors)
     end)
   end)
@@ -372,7 +372,7 @@ describe("moonlet.wsapi: the life of a connection:", function()
         one(it, get("/"))
       end
       assert.is_true(#it._parsers <= 20)
-      assert.is_nil(next(it._connections))
+      assert.is_nil(next(it._handlers))
     end)
   end)
 

@@ -1,11 +1,73 @@
-/* cgi.c: a request as the variables of CGI/1.1 (RFC 3875), for servers. */
+/*
+ * cgi.c: a request as the variables of CGI/1.1 (RFC 3875), for servers.
+ *
+ * The names of variables are strings that are there already: those of all requests, and those of
+ * fields that came lately.
+ */
 #include <string.h>
 
 #include "parser.h"
 
-static void set(lua_State *L, const char *name, const char *value, size_t length) {
-  lua_pushlstring(L, value, length);
-  lua_setfield(L, -2, name);
+/* Places in the table of words. */
+enum {
+  NAMES = 64, /* up to here those of fields, false for one that is left out */
+  A_LONG_NAME,
+  REQUEST_METHOD,
+  REQUEST_URI,
+  PATH_INFO,
+  QUERY_STRING,
+  SERVER_PROTOCOL,
+  HTTP_09,
+  HTTP_10,
+  HTTP_11,
+  NOTHING,
+  KNOWN_NAMES, /* the userdata below */
+  WORDS = KNOWN_NAMES
+};
+
+/* A field's name as it came, whose variable is in the table at the same place, counted from 1. */
+struct known_name {
+  uint8_t length; /* 0: none */
+  char text[31];
+};
+
+void cgi_push_words(lua_State *L) {
+  static const char *const words[] = {[REQUEST_METHOD] = "REQUEST_METHOD",
+                                      [REQUEST_URI] = "REQUEST_URI",
+                                      [PATH_INFO] = "PATH_INFO",
+                                      [QUERY_STRING] = "QUERY_STRING",
+                                      [SERVER_PROTOCOL] = "SERVER_PROTOCOL",
+                                      [HTTP_09] = "HTTP/0.9",
+                                      [HTTP_10] = "HTTP/1.0",
+                                      [HTTP_11] = "HTTP/1.1",
+                                      [NOTHING] = ""};
+  lua_createtable(L, WORDS, 0);
+  for (int place = 1; place < REQUEST_METHOD; place++) {
+    lua_pushboolean(L, 0);
+    lua_rawseti(L, -2, place);
+  }
+  for (int place = REQUEST_METHOD; place <= NOTHING; place++) {
+    lua_pushstring(L, words[place]);
+    lua_rawseti(L, -2, place);
+  }
+  memset(lua_newuserdatauv(L, NAMES * sizeof(struct known_name), 0), 0,
+         NAMES * sizeof(struct known_name));
+  lua_rawseti(L, -2, KNOWN_NAMES);
+}
+
+/* What is pushed: the parser's table of words is right above the environment. */
+struct cgi {
+  lua_State *L;
+  const struct parser *parser;
+  int env, words;
+};
+
+static void push_word(const struct cgi *cgi, int place) { lua_rawgeti(cgi->L, cgi->words, place); }
+
+static void set(const struct cgi *cgi, int place, const char *value, size_t length) {
+  push_word(cgi, place);
+  lua_pushlstring(cgi->L, value, length);
+  lua_rawset(cgi->L, cgi->env);
 }
 
 /* ---- the target ---- */
@@ -36,33 +98,51 @@ static void push_decoded(lua_State *L, const char *text, size_t length) {
 }
 
 /* The host of "http://host/path" counts, and no Host field (RFC 9112, section 3.2.2). */
-static const char *skip_authority(lua_State *L, const char *target, const char *end) {
+static const char *skip_authority(const struct cgi *cgi, const char *target, const char *end) {
   const char *host = (const char *)memchr(target, ':', (size_t)(end - target)) + 3;
   const char *path = host;
   while (path < end && *path != '/' && *path != '?')
     path++;
-  set(L, "HTTP_HOST", host, (size_t)(path - host));
+  lua_pushlstring(cgi->L, host, (size_t)(path - host));
+  lua_setfield(cgi->L, cgi->env, "HTTP_HOST");
   return path;
 }
 
-/* The table is on top. Returns whether the target has named the host. */
-static bool set_target(lua_State *L, const struct parser *self) {
+static void set_query(const struct cgi *cgi, const char *query, const char *end) {
+  push_word(cgi, QUERY_STRING);
+  if (query)
+    lua_pushlstring(cgi->L, query + 1, (size_t)(end - query) - 1);
+  else
+    push_word(cgi, NOTHING);
+  lua_rawset(cgi->L, cgi->env);
+}
+
+/* Returns whether the target has named the host. */
+static bool set_target(const struct cgi *cgi) {
+  const struct parser *self = cgi->parser;
   const char *target = self->head + self->target.start;
   const char *end = self->head + self->target.end;
-  set(L, "REQUEST_URI", target, (size_t)(end - target));
+  set(cgi, REQUEST_URI, target, (size_t)(end - target));
   bool host = *target != '/' && *target != '*' && self->llhttp.method != HTTP_CONNECT;
   if (host)
-    target = skip_authority(L, target, end);
+    target = skip_authority(cgi, target, end);
   const char *query = memchr(target, '?', (size_t)(end - target));
   const char *path_end = query ? query : end;
+  push_word(cgi, PATH_INFO);
   if (path_end == target)
-    lua_pushliteral(L, "/");
+    lua_pushliteral(cgi->L, "/");
   else
-    push_decoded(L, target, (size_t)(path_end - target));
-  lua_setfield(L, -2, "PATH_INFO");
-  query = query ? query + 1 : end;
-  set(L, "QUERY_STRING", query, (size_t)(end - query));
+    push_decoded(cgi->L, target, (size_t)(path_end - target));
+  lua_rawset(cgi->L, cgi->env);
+  set_query(cgi, query, end);
   return host;
+}
+
+static void set_protocol(const struct cgi *cgi) {
+  const llhttp_t *llhttp = &cgi->parser->llhttp;
+  push_word(cgi, SERVER_PROTOCOL);
+  push_word(cgi, llhttp->http_major == 0 ? HTTP_09 : llhttp->http_minor == 0 ? HTTP_10 : HTTP_11);
+  lua_rawset(cgi->L, cgi->env);
 }
 
 /* ---- fields ---- */
@@ -83,59 +163,102 @@ static bool make_variable(const char *name, size_t length, char *to) {
   return true;
 }
 
+#define IS(name, length, literal)                                                                  \
+  ((length) == sizeof(literal) - 1 && memcmp(name, literal, sizeof(literal) - 1) == 0)
+
+/* Pushes the variable of a field, or false: it is left out. */
+static void push_variable(lua_State *L, const char *field, size_t length) {
+  char variable[PREFIX_LENGTH + LONGEST_NAME];
+  char *name = variable + PREFIX_LENGTH;
+  memcpy(variable, PREFIX, PREFIX_LENGTH);
+  if (length > LONGEST_NAME || !make_variable(field, length, name) || IS(name, length, "PROXY"))
+    lua_pushboolean(L, 0);
+  else if (IS(name, length, "CONTENT_TYPE") || IS(name, length, "CONTENT_LENGTH"))
+    lua_pushlstring(L, name, length);
+  else
+    lua_pushlstring(L, variable, PREFIX_LENGTH + length);
+}
+
+/* The place of a field's variable in the table of words, where it is from now on. */
+static int find_variable(const struct cgi *cgi, const char *name, size_t length) {
+  struct known_name *known = NULL;
+  int place = A_LONG_NAME;
+  if (length <= sizeof known->text) {
+    unsigned hash = (unsigned char)name[0] * 3u + (unsigned char)name[length - 1] * 7u +
+                    (unsigned char)name[length / 2] + (unsigned)length * 5u;
+    place = (int)(hash % NAMES) + 1;
+    known = cgi->parser->known_names + place - 1;
+    if (known->length == length && memcmp(known->text, name, length) == 0)
+      return place;
+    known->length = 0;
+  }
+  push_variable(cgi->L, name, length);
+  lua_rawseti(cgi->L, cgi->words, place);
+  if (known) {
+    memcpy(known->text, name, length);
+    known->length = (uint8_t)length;
+  }
+  return place;
+}
+
 /* Whether one of the fields before it has the same name. */
 static bool is_repeated(const struct parser *self, const struct field *field) {
   const char *name = self->head + field->name.start;
   size_t length = field->name.end - field->name.start;
   for (const struct field *other = self->fields; other < field; other++)
-    if (field_is(self, other, name, length))
+    if (other->name.end - other->name.start == length && field_is(self, other, name, length))
       return true;
   return false;
 }
 
-/* On top: the table, the variable, the value; the last two are popped. */
-static void join(lua_State *L, bool cookie) {
+/* On top: the variable, the value; both are popped. */
+static void join(const struct cgi *cgi, bool cookie) {
+  lua_State *L = cgi->L;
   lua_pushvalue(L, -2);
-  lua_rawget(L, -4);
+  lua_rawget(L, cgi->env);
   lua_insert(L, -2);
   lua_pushstring(L, cookie ? "; " : ",");
   lua_insert(L, -2);
   lua_concat(L, 3);
-  lua_rawset(L, -3);
+  lua_rawset(L, cgi->env);
 }
-
-#define IS(name, length, literal)                                                                  \
-  ((length) == sizeof(literal) - 1 && memcmp(name, literal, sizeof(literal) - 1) == 0)
 
 /* `host` says whether the target has named the host already. */
-static void set_field(lua_State *L, const struct parser *self, const struct field *field,
-                      bool host) {
-  char variable[PREFIX_LENGTH + LONGEST_NAME] = PREFIX;
-  char *name = variable + PREFIX_LENGTH;
+static void set_field(const struct cgi *cgi, const struct field *field, bool host) {
+  const struct parser *self = cgi->parser;
+  const char *name = self->head + field->name.start;
   size_t length = field->name.end - field->name.start;
-  if (length > LONGEST_NAME || !make_variable(self->head + field->name.start, length, name) ||
-      IS(name, length, "PROXY") || (host && IS(name, length, "HOST")))
+  int place = find_variable(cgi, name, length);
+  if (lua_rawgeti(cgi->L, cgi->words, place) != LUA_TSTRING ||
+      (host && field_is(self, field, "host", 4))) {
+    lua_pop(cgi->L, 1);
     return;
-  if (IS(name, length, "CONTENT_TYPE") || IS(name, length, "CONTENT_LENGTH"))
-    lua_pushlstring(L, name, length);
-  else
-    lua_pushlstring(L, variable, PREFIX_LENGTH + length);
+  }
   struct span value = field_value(self, field);
-  lua_pushlstring(L, self->head + value.start, value.end - value.start);
+  lua_pushlstring(cgi->L, self->head + value.start, value.end - value.start);
   if (is_repeated(self, field))
-    join(L, IS(name, length, "COOKIE"));
+    join(cgi, field_is(self, field, "cookie", 6));
   else
-    lua_rawset(L, -3);
+    lua_rawset(cgi->L, cgi->env);
 }
 
-void cgi_push(lua_State *L, const struct parser *self) {
+void cgi_keep_words(lua_State *L, int index, struct parser *self) {
+  lua_rawgeti(L, -1, KNOWN_NAMES);
+  self->known_names = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  lua_setiuservalue(L, index, 1);
+}
+
+void cgi_push(lua_State *L, int index, const struct parser *self) {
+  struct cgi cgi = {L, self, lua_gettop(L) + 1, lua_gettop(L) + 2};
   lua_createtable(L, 0, 9 + (int)self->field_count);
-  set(L, "REQUEST_METHOD", self->head, self->method);
-  lua_pushstring(L, self->llhttp.http_major == 0   ? "HTTP/0.9"
-                    : self->llhttp.http_minor == 0 ? "HTTP/1.0"
-                                                   : "HTTP/1.1");
-  lua_setfield(L, -2, "SERVER_PROTOCOL");
-  bool host = set_target(L, self);
+  lua_getiuservalue(L, index, 1);
+  set_protocol(&cgi);
+  bool host = set_target(&cgi);
   for (size_t i = 0; i < self->trailers; i++)
-    set_field(L, self, &self->fields[i], host);
+    set_field(&cgi, &self->fields[i], host);
+  push_word(&cgi, REQUEST_METHOD);
+  lua_pushlstring(L, self->head, self->method);
+  lua_copy(L, -1, cgi.words);
+  lua_rawset(L, cgi.env);
 }

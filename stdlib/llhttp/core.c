@@ -11,12 +11,13 @@ __attribute__((visibility("default"))) int luaopen_moonlet_llhttp_core(lua_State
 
 #define KIND "moonlet.llhttp.Parser"
 
-static const char mark = 0;
+static const struct reader_kind reader_kind;
 
-/* Argument 1; the address of the mark is in no other userdata. */
+/* Argument 1. */
 static struct parser *check(lua_State *L) {
   struct parser *self = lua_touserdata(L, 1);
-  if (lua_type(L, 1) == LUA_TUSERDATA && lua_rawlen(L, 1) == sizeof *self && self->mark == &mark)
+  if (lua_type(L, 1) == LUA_TUSERDATA && lua_rawlen(L, 1) == sizeof *self &&
+      self->reader.kind == &reader_kind)
     return self;
   return luaL_checkudata(L, 1, KIND);
 }
@@ -52,10 +53,12 @@ static int l_new(lua_State *L) {
     limit(L, "header_count", &limits.header_count);
     limit(L, "extension_bytes", &limits.extension_bytes);
   }
-  struct parser *self = lua_newuserdatauv(L, sizeof *self, 0);
+  struct parser *self = lua_newuserdatauv(L, sizeof *self, 1);
   parser_init(self, kind == 0, &limits);
-  self->mark = &mark;
+  self->reader.kind = &reader_kind;
   luaL_setmetatable(L, KIND);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  cgi_keep_words(L, -2, self);
   return 1;
 }
 
@@ -271,6 +274,16 @@ static int l_trailers(lua_State *L) {
   return 1;
 }
 
+static int push_request(lua_State *L, int index, struct parser *self) {
+  cgi_push(L, index, self);
+  lua_pushinteger(L, self->llhttp.http_minor);
+  lua_pushboolean(L, self->keepalive);
+  lua_pushboolean(L, self->upgrade);
+  lua_pushinteger(L, self->chunked ? -1 : (lua_Integer)self->length);
+  parser_end_bodiless(self);
+  return 6;
+}
+
 /***
  * Parser:cgi(): the request as the variables of CGI.
  * REQUEST_METHOD, REQUEST_URI, PATH_INFO (its escapes decoded), QUERY_STRING, SERVER_PROTOCOL;
@@ -289,14 +302,7 @@ static int l_cgi(lua_State *L) {
   struct parser *self = check(L);
   luaL_argcheck(L, self->request && self->target.end && self->stage != STAGE_HEAD, 1,
                 "has no request");
-  cgi_push(L, self);
-  lua_pushlstring(L, self->head, self->method);
-  lua_pushinteger(L, self->llhttp.http_minor);
-  lua_pushboolean(L, self->keepalive);
-  lua_pushboolean(L, self->upgrade);
-  lua_pushinteger(L, self->chunked ? -1 : (lua_Integer)self->length);
-  parser_end_bodiless(self);
-  return 6;
+  return push_request(L, 1, self);
 }
 
 /***
@@ -338,6 +344,30 @@ static int l_length(lua_State *L) {
     lua_pushnil(L);
   return 1;
 }
+
+/* ---- for servers ---- */
+
+static bool read_head(struct reader *reader, const char *data, size_t size, size_t *used) {
+  struct parser *self = (struct parser *)reader;
+  enum event event;
+  size_t count;
+  *used = 0;
+  do {
+    event = parser_advance(self, data + *used, size - *used, &count);
+    *used += count;
+  } while (event == EVENT_CHUNK);
+  return event == EVENT_HEADERS;
+}
+
+static int push(lua_State *L, int index) {
+  return push_request(L, index, lua_touserdata(L, index));
+}
+
+static bool leave(struct reader *reader) { return parser_leave((struct parser *)reader); }
+
+static void reset(struct reader *reader) { parser_reset((struct parser *)reader); }
+
+static const struct reader_kind reader_kind = {read_head, push, leave, reset};
 
 /* ---- the class ---- */
 
@@ -391,6 +421,8 @@ int luaopen_moonlet_llhttp_core(lua_State *L) {
   luaL_setfuncs(L, methods, 0);
   lua_pushvalue(L, -1);
   lua_setfield(L, -2, "__index");
-  luaL_newlib(L, functions);
+  luaL_newlibtable(L, functions);
+  cgi_push_words(L);
+  luaL_setfuncs(L, functions, 1);
   return 1;
 }

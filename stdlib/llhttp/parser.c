@@ -166,6 +166,12 @@ void parser_reset(struct parser *self) {
   self->stage = STAGE_IDLE;
 }
 
+bool parser_leave(struct parser *self) {
+  if (self->stage == STAGE_CLOSED)
+    self->stage = STAGE_IDLE;
+  return self->stage == STAGE_IDLE;
+}
+
 void parser_free(struct parser *self) {
   free(self->head);
   free(self->fields);

@@ -19,6 +19,8 @@
 
 #include <llhttp.h>
 
+#include "reader.h"
+
 struct limits {
   size_t line;            /* bytes of a line with its end: so many are too many */
   size_t header_bytes;    /* most bytes of a head with its trailers */
@@ -30,6 +32,8 @@ struct limits {
 struct span {
   size_t start, end;
 };
+
+struct known_name;
 
 struct field {
   struct span name, value;
@@ -56,7 +60,7 @@ enum {
 };
 
 struct parser {
-  const void *mark; /* of this kind of userdata */
+  struct reader reader; /* for servers; its kind is in no other userdata */
   llhttp_t llhttp;
   uint8_t stage; /* enum stage */
   uint8_t at;    /* what is to be reported */
@@ -78,9 +82,10 @@ struct parser {
   struct span target, reason;
   struct field *fields;
   size_t field_count, field_capacity;
-  size_t trailers;   /* fields from there on came behind the body */
-  const char *input; /* what llhttp is reading: stands for head_length */
-  struct {           /* of the body: what was read last */
+  size_t trailers;                /* fields from there on came behind the body */
+  const char *input;              /* what llhttp is reading: stands for head_length */
+  struct known_name *known_names; /* cgi.c; its user value holds them */
+  struct {                        /* of the body: what was read last */
     const char *data;
     size_t length;
   } body;
@@ -94,6 +99,9 @@ enum event { EVENT_MORE, EVENT_HEADERS, EVENT_CHUNK, EVENT_END, EVENT_ERROR };
 void parser_init(struct parser *self, bool request, const struct limits *limits);
 void parser_reset(struct parser *self);
 void parser_free(struct parser *self);
+
+/* The next bytes are another connection's: false if the message is not over. */
+bool parser_leave(struct parser *self);
 
 /* Reads some of the input; `used` says how much.  Bytes of the body are in self->body. */
 enum event parser_advance(struct parser *self, const char *data, size_t size, size_t *used);
@@ -148,7 +156,13 @@ void fields_push(lua_State *L, const struct parser *self, size_t from, size_t to
 
 /* ---- cgi.c ---- */
 
-/* Pushes a table of the request's variables, as CGI has them. */
-void cgi_push(lua_State *L, const struct parser *self);
+/* Pushes the table of words that all parsers of a Lua state share. */
+void cgi_push_words(lua_State *L);
+
+/* Takes it from the top, for the parser at `index`. */
+void cgi_keep_words(lua_State *L, int index, struct parser *self);
+
+/* Pushes a table of the request's variables, as CGI has them, and the method. */
+void cgi_push(lua_State *L, int index, const struct parser *self);
 
 #endif

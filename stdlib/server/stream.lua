@@ -278,16 +278,21 @@ local function serve(self, client)
   end
 end
 
-function StreamServer:_accept(listener)
-  local client, message, errno = listener:accept()
-  if not client then
-    return self:_accept_failed(message, errno)
-  end
+-- Gives a client that was accepted a greenlet.
+function StreamServer:_welcome(client)
   local ok, err = pcall(self._spawn, self, serve, client) -- a full Pool blocks, to be killed there
   if not ok then
     client:close()
     error(err, 0)
   end
+end
+
+function StreamServer:_accept(listener)
+  local client, message, errno = listener:accept()
+  if not client then
+    return self:_accept_failed(message, errno)
+  end
+  self:_welcome(client)
 end
 
 return StreamServer

@@ -27,9 +27,24 @@ static void push_inet6(lua_State *L, const struct sockaddr_in6 *address) {
     lua_pushstring(L, host);
 }
 
+static char *add_decimal(char *to, unsigned number) {
+  char digits[10], *from = digits + sizeof digits;
+  do
+    *--from = (char)('0' + number % 10);
+  while (number /= 10);
+  while (from < digits + sizeof digits)
+    *to++ = *from++;
+  return to;
+}
+
 static void push_inet(lua_State *L, const struct sockaddr_in *address) {
-  char host[INET_ADDRSTRLEN];
-  lua_pushstring(L, inet_ntop(AF_INET, &address->sin_addr, host, sizeof host));
+  char host[INET_ADDRSTRLEN], *to = host;
+  uint32_t bytes = ntohl(address->sin_addr.s_addr);
+  for (int shift = 24; shift >= 0; shift -= 8) {
+    to = add_decimal(to, bytes >> shift & 255);
+    *to++ = '.';
+  }
+  lua_pushlstring(L, host, (size_t)(to - host) - 1);
 }
 
 /* A name in the abstract space begins with a NUL and has no end of its own. */
@@ -58,6 +73,22 @@ int address_push(lua_State *L, const struct sockaddr *address, socklen_t length)
   lua_pushinteger(L, ntohs(port));
   lua_pushstring(L, address_family_name(address->sa_family));
   return 3;
+}
+
+int address_push_text(lua_State *L, const struct address *address) {
+  char text[8];
+  in_port_t port = address->inet.sin_port; /* where that of IPv6 is, too */
+  if (address->any.sa_family == AF_INET6) {
+    push_inet6(L, &address->inet6);
+  } else if (address->any.sa_family == AF_INET) {
+    push_inet(L, &address->inet);
+  } else {
+    lua_pushliteral(L, "");
+    lua_pushliteral(L, "");
+    return 2;
+  }
+  lua_pushlstring(L, text, (size_t)(add_decimal(text, ntohs(port)) - text));
+  return 2;
 }
 
 /* C would read a name up to its first NUL. */

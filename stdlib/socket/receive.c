@@ -35,24 +35,6 @@ static struct window buffered(const struct stream *self) {
   return (struct window){self->buffer + self->start, self->end - self->start, false};
 }
 
-/*
- * Who took all that had come, a short read ago, would find nothing by another try: while others
- * are ready, the next call begins by waiting.  If something has come meanwhile, that is over at
- * once.
- */
-static bool waits_first(struct stream *self) {
-  bool waits = self->drained && self->sock.fd >= 0 && !self->transport &&
-               !list_empty(&self->sock.hub->ready);
-  self->drained = false;
-  if (waits)
-    io_untried(self->sock.ring);
-  return waits;
-}
-
-static bool drains(const struct stream *self, size_t count, size_t room) {
-  return count < room && !self->transport;
-}
-
 /* ---- the buffer ---- */
 
 /* Makes room for `size` more bytes behind what is buffered. */
@@ -199,7 +181,7 @@ static ssize_t read_on(lua_State *L, struct stream *self, lua_Integer pattern, i
   ssize_t count = stream_read(self, data, room);
   if (count <= 0)
     return count == TRANSPORT_END ? ENDED : count;
-  *reads = drains(self, (size_t)count, room) ? 0 : *reads - 1;
+  *reads = stream_drains(self, (size_t)count, room) ? 0 : *reads - 1;
   if (direct)
     self->end += (size_t)count;
   else if (have == 0 && satisfied(L, self, (struct window){data, (size_t)count, true}, pattern))
@@ -224,7 +206,7 @@ static int ended(lua_State *L, struct stream *self, lua_Integer pattern) {
 static int receive_step(lua_State *L, bool timed_out) {
   struct stream *self = lua_touserdata(L, INDEX_SELF);
   lua_Integer pattern = lua_tointeger(L, INDEX_PATTERN);
-  int reads = waits_first(self) ? 0 : MAX_READS;
+  int reads = stream_waits_first(self) ? 0 : MAX_READS;
   for (;;) {
     if (sock_gone(&self->sock))
       return stopped(L, self, pattern, "closed");
@@ -319,9 +301,9 @@ static int recv_step(lua_State *L, bool timed_out) {
     return sock_fail_with(L, "closed");
   char *data = io_scratch(L, self->sock.hub);
   size_t room = most < IO_SCRATCH ? most : IO_SCRATCH;
-  ssize_t count = waits_first(self) ? TRANSPORT_WANT_READ : stream_read(self, data, room);
+  ssize_t count = stream_waits_first(self) ? TRANSPORT_WANT_READ : stream_read(self, data, room);
   if (likely(count > 0)) {
-    self->drained = drains(self, (size_t)count, room);
+    self->drained = stream_drains(self, (size_t)count, room);
     self->sock.received += (uint64_t)count;
     lua_pushlstring(L, data, (size_t)count);
     return 1;

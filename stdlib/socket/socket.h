@@ -25,6 +25,7 @@
 #define MOONLET_SOCKET_H
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include "hub.h"
@@ -132,6 +133,7 @@ int sock_gc(lua_State *L);
 /* Methods and functions that another file's table lists. */
 int tcp_listen(lua_State *L);
 int tcp_accept(lua_State *L);
+int tcp_accept_into(lua_State *L);
 int socket_tcp(lua_State *L);
 int socket_tcp4(lua_State *L);
 int socket_tcp6(lua_State *L);
@@ -154,5 +156,19 @@ socklen_t address_check_path(lua_State *L, int arg, struct sockaddr_un *address)
 /* Pushes host, port and family, or a path; the number of values. */
 int address_push(lua_State *L, const struct sockaddr *address, socklen_t length);
 const char *address_family_name(int family);
+
+/* Of TCP, or of another family. */
+struct address {
+  union {
+    struct sockaddr any;
+    struct sockaddr_in inet;
+    struct sockaddr_in6 inet6;
+    char room[sizeof(struct sockaddr_in6)];
+  };
+  socklen_t length;
+};
+
+/* Pushes host and port, both as strings; "" and "" of another family. */
+int address_push_text(lua_State *L, const struct address *address);
 
 #endif

@@ -47,6 +47,24 @@ static inline const char *stream_timeout(const struct stream *self, ssize_t word
   return word == TRANSPORT_WANT_READ ? "wantread" : "wantwrite";
 }
 
+/*
+ * Who took all that had come, a short read ago, would find nothing by another try: while others
+ * are ready, the next call begins by waiting.  If something has come meanwhile, that is over at
+ * once.
+ */
+static inline bool stream_waits_first(struct stream *self) {
+  bool waits = self->drained && self->sock.fd >= 0 && !self->transport &&
+               !list_empty(&self->sock.hub->ready);
+  self->drained = false;
+  if (waits)
+    io_untried(self->sock.ring);
+  return waits;
+}
+
+static inline bool stream_drains(const struct stream *self, size_t count, size_t room) {
+  return count < room && !self->transport;
+}
+
 /* Whether it has input that the kernel does not. */
 bool stream_dirty(const struct stream *self);
 

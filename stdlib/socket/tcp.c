@@ -120,21 +120,45 @@ static bool is_passing(int error) {
          error == ENETUNREACH || error == EHOSTDOWN || error == EHOSTUNREACH || error == ENONET;
 }
 
+/* On the stack of accept: the server, an object that is done with its last client, a timeout. */
+enum { USED = 2, TIMEOUT };
+
+static struct sock *client_of(lua_State *L, const struct sock *server) {
+  struct stream *used = lua_touserdata(L, USED);
+  if (!used)
+    return class_new(L, server->object.kind);
+  stream_discard(used);
+  used->drained = false;
+  used->sock.closed = false;
+  used->sock.received = used->sock.sent = 0;
+  used->sock.born = hub_now(server->hub);
+  lua_pushvalue(L, USED);
+  return &used->sock;
+}
+
 /* The server keeps the descriptor until there is an object to own it. */
-static int push_accepted(lua_State *L, struct sock *server) {
-  struct sock *client = class_new(L, server->object.kind);
+static int push_accepted(lua_State *L, struct sock *server, const struct address *peer) {
+  struct sock *client = client_of(L, server);
   if (server->accepted < 0) /* closed by a finalizer */
     return sock_fail_with(L, "closed");
   sock_adopt(L, client, server->accepted, server->family);
   server->accepted = -1;
   client->role = SOCK_CLIENT;
-  return 1;
+  if (!peer)
+    return 1;
+  lua_Number seconds = luaL_optnumber(L, TIMEOUT, -1);
+  client->block = seconds < 0 ? -1 : seconds;
+  return 1 + address_push_text(L, peer);
 }
 
 /* Leaves a connection in `accepted`: 0, or an errno. */
-static int take_connection(struct sock *self) {
+static int take_connection(struct sock *self, struct address *peer) {
+  struct sockaddr *address = peer ? &peer->any : NULL;
+  socklen_t *length = peer ? &peer->length : NULL;
+  if (self->accepted >= 0 && peer && getpeername(self->accepted, address, length) != 0)
+    peer->any.sa_family = AF_UNSPEC;
   while (self->accepted < 0) {
-    self->accepted = accept4(self->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    self->accepted = accept4(self->fd, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (self->accepted < 0 && !is_passing(errno))
       return errno;
   }
@@ -150,9 +174,11 @@ static int accept_now(lua_State *L, bool timed_out, bool first) {
   struct sock *self = lua_touserdata(L, 1);
   if (sock_gone(self))
     return sock_fail_with(L, "closed");
-  int error = take_connection(self);
+  struct address peer, *wanted = lua_gettop(L) > 1 ? &peer : NULL;
+  peer.length = sizeof peer.room;
+  int error = take_connection(self, wanted);
   if (!error)
-    return push_accepted(L, self);
+    return push_accepted(L, self, wanted);
   if (error == EAGAIN)
     return timed_out ? sock_fail_with(L, "timeout") : sock_again(self, EV_READ, self->read_due);
   return is_scarce(error) && !timed_out
@@ -186,6 +212,21 @@ int tcp_accept(lua_State *L) {
   struct sock *self = class_check(L, 1, &stream_kind);
   luaL_argcheck(L, self->role == SOCK_SERVER, 1, "socket does not listen");
   lua_settop(L, 1);
+  return sock_read(L, self, &accept_kind);
+}
+
+/*
+ * accept(server, used, timeout): the same for a server that has such clients again and again. The
+ * object `used` (or nil) is closed and nobody has it any more; it is the next client's, with that
+ * timeout. Returns the client's address as text besides (of a unix socket "").
+ */
+int tcp_accept_into(lua_State *L) {
+  struct sock *self = &stream_check(L)->sock;
+  const struct stream *used = lua_touserdata(L, USED);
+  luaL_argcheck(L, self->role == SOCK_SERVER, 1, "socket does not listen");
+  luaL_argcheck(L, !used || (used->sock.object.kind == self->object.kind && used->sock.fd < 0),
+                USED, "closed socket of the same class expected");
+  lua_settop(L, TIMEOUT);
   return sock_read(L, self, &accept_kind);
 }
 

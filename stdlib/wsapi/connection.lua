@@ -10,11 +10,12 @@ local moonlet = require "moonlet"
 local stream = require("moonlet.socket.core").Stream
 
 -- A method is found sooner in the class than by way of the socket.
-local recv, send = stream.recv, stream.send
+local close, send = stream.close, stream.send
 local parser_class = getmetatable(llhttp.new("request"))
 local execute, cgi = parser_class.execute, parser_class.cgi
-local make_head = core.head
-local now, setmetatable = moonlet.now, setmetatable
+local send_response, traced = core.respond, failure.traced
+local getcurrent, now = moonlet.getcurrent, moonlet.now
+local setmetatable, type, xpcall = setmetatable, type, xpcall
 local EMPTY, joined = Input.EMPTY, body.joined
 
 local Connection = {}
@@ -22,31 +23,33 @@ Connection.__index = Connection
 Connection.__name = "moonlet.wsapi.Connection"
 
 -- What is true of a connection until it is said otherwise.
-Connection.data = nil          -- what has arrived and is not parsed, from `from` on
-Connection.from = 1
-Connection.input = EMPTY       -- of the request that is being answered
-Connection.body = nil          -- of the response, to be closed
+Connection.from = 1            -- of `data`: what is before that is parsed
 Connection.expects = false     -- the client waits for a word before it sends the body
-Connection.broken = false      -- where the next request begins cannot be known
 Connection.taken = false       -- the application has read beyond its request
 Connection.until_close = false -- the end of the connection is that of the response's body
 
--- The client's address is what the log and the application are told.
+-- One that has no client yet, or that of a server's method `handle`. The client's address is what
+-- the log and the application are told.
 local function new(server, sock, host, port)
-  local self = setmetatable({
+  return setmetatable({
     server = server,
-    sock = sock,
+    sock = sock or false,
     host = host,
     port = port,
-    parser = false, -- only while there is something to parse
-    idle = false,   -- waits for a request
-    env = nil,      -- of the request that is being answered
-    status = nil,   -- of the response, once it begins to be sent
-    sent = 0,       -- bytes of its body
-    begun = 0,      -- when the request was there
+    handled = sock ~= nil, -- by a method: it is not ours to close
+    greenlet = false,      -- that serves it
+    data = false,          -- what has arrived and is not parsed
+    parser = false,        -- only while it has something that the spare one cannot have
+    env = false,           -- of the request that is being answered
+    input = EMPTY,         -- the same request's
+    begun = 0,             -- when it was there
+    status = false,        -- of the response, once it begins to be sent
+    sent = 0,              -- bytes of its body
+    body = false,          -- of the response, to be closed
+    broken = false,        -- where the next request begins cannot be known
+    worn = false,          -- others may know this object
+    reusable = false,      -- has come to its end, and nobody does
   }, Connection)
-  server._connections[self] = true
-  return self
 end
 
 -- ---- requests ----
@@ -87,36 +90,43 @@ function Connection:_read_rest()
   end
 end
 
--- Waits for a request, with nothing kept but the socket; the parser is for any connection then.
-local function wait(self, server, sock)
-  local parser = self.parser
-  if parser then
-    self.parser = false
-    server:_keep_parser(parser)
+-- How HTTP/2 begins, where client and server have not agreed on it before.
+local PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+-- Whether the connection begins so; more is read as long as that cannot be known.
+local function has_preface(self, server, sock)
+  local due
+  while true do
+    local data = self.data
+    local size = math.min(#data, #PREFACE)
+    if data:sub(1, size) ~= PREFACE:sub(1, size) or size == #PREFACE then
+      sock:settimeout(server.idle_timeout)
+      return size == #PREFACE and data:sub(1, size) == PREFACE
+    end
+    due = due or now() + server.header_timeout
+    sock:settimeout(math.max(due - now(), 0))
+    local more = sock:recv()
+    if not more then
+      return false
+    end
+    self.data = data .. more
   end
-  self.idle = true
-  local data = recv(sock)
-  self.idle = false
-  if data then
-    parser = server._spare or server:_take_parser()
-    server._spare = false
-    self.parser = parser
-  end
-  return data, parser
 end
 
--- Reads the head of the next request: the parser that has it; nil if there is none to be answered.
-local function read_head(self, server, sock)
-  local data, from, parser = self.data, self.from, self.parser
-  if not data then
-    data, parser = wait(self, server, sock)
-    if not data then
-      return nil
-    end
-    from = 1
-  end
-  local event, next, code = execute(parser, data, from)
+-- Gives an environment what is not the parser's.
+local function complete(self, env, ...)
+  env.REMOTE_ADDR, env.REMOTE_PORT = self.host, self.port
+  return setmetatable(env, self.server._env_meta), ...
+end
+
+-- The request that begins with `data`, as Parser:cgi returns it; nil if there is none to be
+-- answered.
+function Connection:_parse()
+  local data, parser = self.data, self.parser or self.server:_take_parser()
+  self.parser = parser
+  local event, next, code = execute(parser, data, self.from)
   if event == "more" then
+    self.data = false
     data, event, next, code = self:_read_rest()
     if not data then
       return nil
@@ -126,12 +136,9 @@ local function read_head(self, server, sock)
     self.begun = now()
     self:refuse(STATUS[code] or 400, next)
     return nil
-  elseif next <= #data then
-    self.data, self.from = data, next
-  elseif self.data then
-    self.data = nil
   end
-  return parser
+  self.data, self.from = next <= #data and data, next
+  return complete(self, cgi(parser))
 end
 
 -- ---- answers ----
@@ -170,16 +177,32 @@ function Connection:_end_body()
   return good
 end
 
--- Sends what is not done with the head: false if the client is gone.
+-- What the application has returned as a body and is no string becomes one, or is there to be sent
+-- and closed.
+function Connection:_take_body(result)
+  result = type(result) == "table" and joined(result) or result
+  self.body = type(result) ~= "string" and result or false
+  return result
+end
+
+-- Sends what did not go out at once: false if the client is gone.
 function Connection:_send_rest(text, follows, length, code, result)
+  local ok, _, last
+  if follows == "done" then
+    self.status, self.sent = code, length
+    ok = send(self.sock, text)
+    self.sent = ok and length or 0
+    return ok
+  end
   self.sent = 0
   if type(result) ~= "string" then
-    local ok = body.send(self, text, follows, length, code)
+    self.worn = true
+    ok = body.send(self, text, follows, length, code)
     self:close_body()
     return ok
   end
   self.status = code
-  local ok, _, last = send(self.sock, text)
+  ok, _, last = send(self.sock, text)
   if ok then
     ok, _, last = send(self.sock, result)
   end
@@ -187,97 +210,108 @@ function Connection:_send_rest(text, follows, length, code, result)
   return ok
 end
 
--- Sends the response; false if the connection is of no use after it.
-local function respond(self, sock, status, headers, result, minor, keepalive, head_only)
-  local kind = type(result)
-  if kind ~= "string" then
-    result = kind == "table" and joined(result) or result
-    self.body = type(result) ~= "string" and result or nil
+-- Sends what the application has returned; false if the connection is of no use after it.
+function Connection:_respond(method, minor, keepalive, status, headers, result)
+  if type(result) ~= "string" then
+    result = self:_take_body(result)
   end
-  local text, follows, length, go_on, code = make_head(status, headers, result, minor, keepalive,
-                                                       head_only)
-  if follows ~= "done" then
-    return self:_send_rest(text, follows, length, code, result) and go_on
+  local go_on, code, length, text, follows =
+    send_response(status, headers, result, minor, keepalive, method == "HEAD", self.sock)
+  if text then
+    go_on = self:_send_rest(text, follows, length, code, result) and go_on
+  else
+    self.status, self.sent = code, length
   end
-  self.status, self.sent = code, length
-  if not send(sock, text) then
-    self.sent = 0
+  return self:_end_request() and go_on or false
+end
+
+-- Whether another request can be read.
+function Connection:_end_request()
+  self:log_request()
+  self.env, self.status = false, false
+  return self.input == EMPTY or self:_end_body()
+end
+
+-- Has the application answer a request; false if there was none, or if the connection is of no use
+-- any more.
+function Connection:_answer(env, method, minor, keepalive, upgrade, length)
+  if not env then
     return false
   end
-  return go_on
-end
-
--- How HTTP/2 begins, where client and server have not agreed on it before.
-local PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
--- Whether the connection begins so; more is read as long as that cannot be known.
-local function has_preface(self, server, sock)
-  local due
-  while true do
-    local data = self.data
-    local size = math.min(#data, #PREFACE)
-    if data:sub(1, size) ~= PREFACE:sub(1, size) or size == #PREFACE then
-      sock:settimeout(server.idle_timeout)
-      return size == #PREFACE and data:sub(1, size) == PREFACE
-    end
-    due = due or now() + server.header_timeout
-    sock:settimeout(math.max(due - now(), 0))
-    local more = sock:recv()
-    if not more then
+  local server = self.server
+  self.begun = now()
+  if length ~= 0 or upgrade then
+    local input = self:_begin_body(env, method, minor, upgrade, length)
+    if not input then
       return false
     end
-    self.data = data .. more
+    env.input = input
   end
+  self.env = env
+  local chosen = server._app
+  if upgrade then
+    self.worn = true
+    chosen = server:_upgrade(env, self) or chosen
+  end
+  local status, headers, result
+  if chosen ~= true then
+    status, headers, result = chosen(env)
+  end
+  if chosen == true or self.taken then
+    self:log_request()
+    return false
+  end
+  keepalive = keepalive and not server.stopping and
+              (self.input == EMPTY or not self.input:_exceeds(server.max_discard))
+  return self:_respond(method, minor, keepalive, status, headers, result)
 end
 
--- Serves requests until there are no more. If it is HTTP/2 that begins, returns what has come.
-function Connection:serve()
-  local server, sock = self.server, self.sock
-  self.data = wait(self, server, sock)
-  if not self.data or server._http2 and has_preface(self, server, sock) then
-    return self.data
-  end
-  local app, env_meta, logs = server._app, server._env_meta, server._log
-  while true do
-    local parser = read_head(self, server, sock)
-    if not parser then
-      return
+-- Goes on with what the server's `converse` has come to and returns (exchange.h): whether the
+-- connection is still of use, or bytes that begin HTTP/2; nil if there was nothing to be done.
+local function go_on(self, first, what, ...)
+  if what == nil then
+    return nil
+  elseif what == true then
+    return self:_respond(...)
+  elseif what == false then
+    self.data, self.from = ..., 1
+    if first and has_preface(self, self.server, self.sock) then
+      return self.data
     end
-    self.begun = logs and now()
-    local env, method, minor, keepalive, upgrade, length = cgi(parser)
-    local input = EMPTY
-    if length ~= 0 or upgrade then
-      input = self:_begin_body(env, method, minor, upgrade, length)
-      if not input then
-        return
+    return self:_answer(self:_parse())
+  elseif type(what) == "string" then
+    local follows, length, code, keepalive, result = ...
+    local sent = self:_send_rest(what, follows, length, code, result)
+    return self:_end_request() and sent and keepalive or false
+  end
+  local rest, parser = select(6, ...)
+  self.parser, self.data, self.from = parser, rest or false, 1
+  return self:_answer(what, ...)
+end
+
+-- Serves requests until there are no more: nil if none had to pass through here, so that the object
+-- is as before, else false; or bytes that begin HTTP/2.
+local function serve(self)
+  local server, sock, host, port = self.server, self.sock, self.host, self.port
+  local converse, first = server._converse, server._http2
+  local result = go_on(self, first, converse(sock, host, port, first, self))
+  while result == true do
+    if self.data then
+      result = self:_answer(self:_parse())
+    else
+      if self.parser then
+        server:_keep_parser(self.parser)
+        self.parser = false
       end
-    end
-    env.REMOTE_ADDR, env.REMOTE_PORT, env.input = self.host, self.port, input
-    self.env = setmetatable(env, env_meta)
-    local chosen = upgrade and server:_upgrade(env, self) or app
-    local status, headers, result
-    if chosen ~= true then
-      status, headers, result = chosen(env)
-    end
-    if chosen == true or self.taken then
-      return self:log_request()
-    end
-    keepalive = keepalive and not server.stopping and
-                (input == EMPTY or not input:_exceeds(server.max_discard))
-    keepalive = respond(self, sock, status, headers, result, minor, keepalive, method == "HEAD")
-    if logs then
-      self:log_request()
-    end
-    self.env, self.status = nil, nil
-    if input ~= EMPTY and not self:_end_body() or not keepalive then
-      return
+      result = go_on(self, false, converse(sock, host, port, false, self)) or false
     end
   end
+  return result
 end
 
 -- The server stops.
 function Connection:on_stop()
-  if self.idle then
+  if not (self.env or self.parser or self.data) then
     self.sock:close()
   end
 end
@@ -285,8 +319,8 @@ end
 -- Closes what the application returned as a body, once.
 function Connection:close_body()
   local result = self.body
-  self.body = nil
-  if result ~= nil then
+  self.body = false
+  if result then
     body.close(result)
   end
 end
@@ -295,7 +329,7 @@ end
 -- more but by who takes it; the socket is closed when the application returns.
 function Connection:take()
   local data = self.data
-  self.data, self.taken, self.status = nil, true, 101
+  self.data, self.taken, self.status = false, true, 101
   return self.sock, data and data:sub(self.from) or ""
 end
 
@@ -311,7 +345,9 @@ function Connection:log(request, env)
 end
 
 function Connection:log_request()
-  self:log(self.parser:line(), self.env)
+  if self.server._log then
+    self:log(self.parser:line(), self.env)
+  end
 end
 
 -- Bytes may be under way whose arrival at a closed socket would take the answer from the client
@@ -333,6 +369,7 @@ end
 -- The application has failed, or the client's request has while the application read it.
 function Connection:fail(err, trace)
   local status = failure.status_of(err)
+  self.worn = true
   if not status then
     self.server:_report_failure(self, trace)
   end
@@ -342,8 +379,14 @@ function Connection:fail(err, trace)
   if not self.status then
     self.broken = true
     local headers = not status and { ["Content-Type"] = "text/plain" } or nil
-    respond(self, self.sock, status or 500, headers, status and "" or "Internal Server Error", 1,
-            false, self.env.REQUEST_METHOD == "HEAD")
+    local result = status and "" or "Internal Server Error"
+    local _, code, length, text, follows = send_response(status or 500, headers, result, 1, false,
+                                                         self.env.REQUEST_METHOD == "HEAD",
+                                                         self.sock)
+    self.status, self.sent = code, length
+    if text then
+      self:_send_rest(text, follows, length, code, result)
+    end
   elseif self.until_close then -- so that the client sees an error, and not the end of the body
     self.sock:setoption("linger", { on = true, timeout = 0 })
   end
@@ -352,7 +395,6 @@ end
 
 -- Gives back what it holds.
 function Connection:_release()
-  self.server._connections[self] = nil
   self:close_body()
   if self.input ~= EMPTY then
     self.input:_detach()
@@ -366,21 +408,62 @@ function Connection:_release()
   end
 end
 
--- The connection has come to its end.
-function Connection:finish()
+-- The connection has come to its end in order.
+local function finish(self)
   local rest = self.broken or self.data
-  self:_release()
+  if self.parser or self.body or self.input ~= EMPTY then
+    self:_release()
+  end
   if rest then
     self:_linger()
+  elseif not self.worn then
+    self.reusable = true
   end
 end
+
+-- So many are kept for the next clients.
+local MAX_IDLE = 100
 
 -- However it came to its end: the greenlet may have been killed.
 function Connection:__close()
-  local ok, err = pcall(self._release, self)
-  if not ok then
-    self.server:_report(tostring(err))
+  local server, reusable = self.server, self.reusable
+  if not reusable then
+    local ok, problem = pcall(self._release, self)
+    if not ok then
+      server:_report(tostring(problem))
+    end
+  end
+  if self.handled then
+    server._handlers[self.greenlet] = self.sock
+    return
+  end
+  server._handlers[self.greenlet] = nil
+  close(self.sock)
+  if reusable then
+    local idle = server._idle
+    local count = #idle
+    if count < MAX_IDLE then
+      idle[count + 1] = self
+    end
   end
 end
 
-return { new = new, class = Connection, STATUS = STATUS }
+-- Serves a client to its end.
+local function run(self)
+  local server, me = self.server, getcurrent()
+  self.greenlet, self.reusable = me, false
+  server._handlers[me] = self
+  local _ <close> = self
+  local ok, result = xpcall(serve, traced, self)
+  if not ok then
+    failure.handle(result, self)
+  elseif result then
+    return server._http2.serve(server, self.sock, self.host, self.port, result)
+  elseif result == nil then
+    self.reusable = true
+    return
+  end
+  finish(self)
+end
+
+return { new = new, run = run, class = Connection, STATUS = STATUS }

@@ -34,17 +34,23 @@ local function is_exit(err)
   return type(err) == "table" and err.is and err:is(moonlet.GreenletExit)
 end
 
--- Calls f(it) and returns its result; after an error, unless it is a kill, it:fail(err, trace).
+-- Deals with an error that `traced` has seen, unless it is a kill: it:fail(err, trace).
+local function handle(err, it)
+  if is_exit(err) then
+    error(err, 0)
+  end
+  local greenlet = moonlet.getcurrent()
+  it:fail(err, traces[greenlet] or tostring(err)) -- out of memory: untraced
+  traces[greenlet] = nil
+end
+
+-- Calls f(it) and returns its result, or after an error nothing.
 local function guard(f, it)
   local ok, result = xpcall(f, traced, it)
   if ok then
     return result
-  elseif is_exit(result) then
-    error(result, 0)
   end
-  local greenlet = moonlet.getcurrent()
-  it:fail(result, traces[greenlet] or tostring(result)) -- out of memory: untraced
-  traces[greenlet] = nil
+  handle(result, it)
 end
 
-return { fail = fail, status_of = status_of, guard = guard }
+return { fail = fail, status_of = status_of, guard = guard, traced = traced, handle = handle }

@@ -8,7 +8,7 @@ local moonlet = require "moonlet"
 local nghttp2 = require "moonlet.nghttp2"
 
 local linger = require("moonlet.wsapi.connection").class._linger
-local now = moonlet.now
+local getcurrent, now = moonlet.getcurrent, moonlet.now
 
 local Connection = {}
 Connection.__index = Connection
@@ -40,7 +40,7 @@ local function new(server, sock, host, port)
     ended = false,         -- nothing comes any more
     lingers = true,        -- the client may be sending
   }, Connection)
-  server._connections[self] = true
+  server._handlers[getcurrent()] = self
   return self
 end
 
@@ -249,7 +249,7 @@ end
 
 -- However it came to its end: this greenlet may have been killed.
 function Connection:__close()
-  self.server._connections[self] = nil
+  self.server._handlers[getcurrent()] = self.sock
   if self.reader then
     self.reader:kill(nil, 0)
   end

@@ -63,7 +63,7 @@ function Input:_raw_piece()
     return nil
   end
   local data, from = connection.data, connection.from
-  connection.data = nil
+  connection.data = false
   connection.taken = true
   if data then
     return data:sub(from)
@@ -84,12 +84,12 @@ function Input:_next_piece()
   local parser = connection.parser
   while true do
     local data = connection.data or ""
-    local event, next, piece = parser:execute(data, connection.data and connection.from)
+    local event, next, piece = parser:execute(data, connection.data and connection.from or 1)
     if not event then
       connection.broken = true
       fail(400, "bad request body: " .. next)
     end
-    connection.data, connection.from = next <= #data and data or nil, next
+    connection.data, connection.from = next <= #data and data, next
     if event == "body" then
       return self:_count(piece)
     elseif event == "end" then

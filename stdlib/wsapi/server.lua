@@ -3,10 +3,14 @@
 local Connection = require "moonlet.wsapi.connection"
 local StreamServer = require("moonlet.server").StreamServer
 local application = require "moonlet.wsapi.application"
-local failure = require "moonlet.wsapi.failure"
+local core = require "moonlet.wsapi.core"
+local input = require "moonlet.wsapi.input"
 local llhttp = require "moonlet.llhttp"
 local log = require "moonlet.wsapi.log"
 local moonlet = require "moonlet"
+
+local accept, spawn = core.accept, moonlet.spawn
+local run = Connection.run
 
 --- A server of HTTP/1.1 and HTTP/2. A StreamServer otherwise, with its options and methods: start,
 -- stop (which lets requests come to their end), serve_forever ...
@@ -104,6 +108,7 @@ function WSAPIServer:_make_env(opts)
   for name, value in pairs(opts.env or {}) do
     base[name] = value
   end
+  base.input = input.EMPTY -- of requests without a body
   self._env_base = base
   self._env_meta = { __index = base, __pairs = pairs_of }
 end
@@ -183,18 +188,26 @@ function WSAPIServer:new(where, app, opts)
   self.upgrades = opts.upgrades or self.upgrades
   self.secure = opts.ssl and true or false
   self._log, self._error_log = log.writer(opts.log), log.writer(opts.error_log)
-  self._connections, self._parsers, self._spare = {}, {}, false
   self.stopping = false
   self:_make_env(opts)
+  self._idle, self._parsers = {}, {} -- for the next clients
+  self._spare = { llhttp.new("request", self._limits) }
+  self._converse = core.conversation {
+    server = self,
+    app = self._app,
+    meta = self._env_meta,
+    spare = self._spare,
+    watched = self._log,
+  }
 end
 
 -- So many parsers are kept for the next connections that have something to parse.
 local MAX_PARSERS = 100
 
--- One is at hand.
+-- One is shared.
 function WSAPIServer:_keep_parser(parser)
-  if not self._spare then
-    self._spare = parser
+  if not self._spare[1] then
+    self._spare[1] = parser
   elseif #self._parsers < MAX_PARSERS then
     table.insert(self._parsers, parser)
   end
@@ -213,30 +226,50 @@ end
 
 -- ---- connections ----
 
--- Serves HTTP/1; if it is HTTP/2 that begins, returns what has come.
-local function serve(self, sock, host, port)
-  local connection <close> = Connection.new(self, sock, host, port)
-  sock:settimeout(self.idle_timeout)
-  local data = failure.guard(connection.serve, connection)
-  if not data then
-    connection:finish()
+-- What a server may have its own of: found here without a look at the class above.
+local wrap, peer, handle = StreamServer.wrap, StreamServer.peer, nil
+WSAPIServer.wrap, WSAPIServer.peer = wrap, peer
+
+-- Clients that are only to be served cost no more than that.
+function WSAPIServer:_accept(listener)
+  if self._context or self._pool then
+    return WSAPIServer.super._accept(self, listener)
   end
-  return data
+  local idle = self._idle
+  local count = #idle
+  local connection = idle[count]
+  if connection then
+    idle[count] = nil
+  else
+    connection = Connection.new(self)
+  end
+  local client, host, port = accept(listener, connection.sock, self.idle_timeout)
+  if not client then
+    return self:_accept_failed(host, port)
+  elseif self.handle ~= handle or self.wrap ~= wrap or self.peer ~= peer then
+    return self:_welcome(client)
+  end
+  connection.sock, connection.host, connection.port = client, host, port
+  spawn(run, connection)
 end
 
 function WSAPIServer:handle(sock, address)
   local host, port = address[1] or "", address[2] and tostring(address[2]) or ""
-  local agreed = self._http2 and self.secure and sock:getalpn() == "h2"
-  local data = agreed and "" or serve(self, sock, host, port)
-  if data then
-    self._http2.serve(self, sock, host, port, data)
+  if self._http2 and self.secure and sock:getalpn() == "h2" then
+    return self._http2.serve(self, sock, host, port, "")
   end
+  sock:settimeout(self.idle_timeout)
+  run(Connection.new(self, sock, host, port))
 end
+
+handle = WSAPIServer.handle
 
 --- Closes connections that wait for another request.
 function WSAPIServer:on_stop()
-  for connection in pairs(self._connections) do
-    connection:on_stop()
+  for _, client in pairs(self._handlers) do
+    if client.on_stop then
+      client:on_stop()
+    end
   end
 end
 
