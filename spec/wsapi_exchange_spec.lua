@@ -4,7 +4,9 @@
 local core = require "moonlet.testing.core"
 local http = require "support.http"
 local moonlet = require "moonlet"
+local servers = require "support.servers"
 local support = require "support"
+local wsapi = require "moonlet.wsapi"
 
 local get, post = http.get, http.post
 
@@ -220,6 +222,67 @@ describe("moonlet.wsapi: exchanges:", function()
       assert.equal("", all.QUERY_STRING)
       assert.equal(env.input, all.input)
     end
+  end)
+
+  -- One request at a time, or some together: it asks for another with each that is served.
+  for _, together in ipairs { 1, 50 } do
+    it(("of one client that never stops (%d) leave the others their turn"):format(together),
+       function()
+      local MANY = 20000
+      local client, other, count, served = nil, nil, 0, false
+      local it <close> = http.serve(function(env)
+        count = count + 1
+        if env.PATH_INFO == "/other" then
+          served = count
+        elseif not served and count < MANY then
+          assert(client:send(get("/")))
+        end
+        if count == together then
+          assert(other:send(get("/other")))
+        end
+        return 204
+      end)
+      client, other = http.connect(it), http.connect(it)
+      assert(client:send(get("/"):rep(together)))
+      local reader = moonlet.spawn(function()
+        while client:recv() do end
+      end)
+      assert.matches("^HTTP/1.1 204 ", other:receive())
+      assert.is_true(served < MANY, served)
+      reader:kill()
+      client:close()
+      other:close()
+    end)
+  end
+
+  it("are never followed by HTTP/2 on the same connection", function()
+    local it <close> = http.serve(naming)
+    local client <close> = http.connect(it)
+    assert.equal(name_of(client) .. "/", exchange(client, get("/")))
+    assert(client:send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
+    assert.matches("^HTTP/1.1 400 ", http.receive(client))
+  end)
+
+  it("begin with what a method `handle` has left over of what it read", function()
+    local Proxied = wsapi.WSAPIServer:extend("Proxied")
+    local limits
+    function Proxied:handle(sock)
+      limits = { sock:gettimeout() }
+      local host, port = sock:receive("*l"):match("^PROXY (%S+) (%d+)$")
+      Proxied.super.handle(self, sock, { host, port })
+    end
+    local opts = { log = false, error_log = false, idle_timeout = 5 }
+    local it <close> = servers.started(Proxied, servers.HERE, naming, opts)
+    for _, rest in ipairs { "", "Ho" } do
+      local client <close> = http.connect(it)
+      assert(client:send("PROXY there 7\r\nGET /1 HTTP/1.1\r\n" .. rest))
+      moonlet.sleep(0)
+      assert.equal("there:7/1", exchange(client, ("Host: here\r\n\r\n"):sub(#rest + 1)))
+      assert.equal("there:7/2", exchange(client, get("/2")))
+    end
+    local client <close> = http.connect(it)
+    assert.equal("there:7/1", exchange(client, "PROXY there 7\r\n" .. get("/1")))
+    assert.same({ -1, -1 }, limits)
   end)
 
   it("go by methods of the server's own, of an object or a subclass", function()

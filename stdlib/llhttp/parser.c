@@ -177,6 +177,7 @@ void parser_free(struct parser *self) {
   free(self->fields);
   self->head = NULL;
   self->fields = NULL;
+  self->head_capacity = self->field_capacity = 0;
 }
 
 /* ---- the head ---- */

@@ -14,7 +14,7 @@ local close, send = stream.close, stream.send
 local parser_class = getmetatable(llhttp.new("request"))
 local execute, cgi = parser_class.execute, parser_class.cgi
 local send_response, traced = core.respond, failure.traced
-local getcurrent, now = moonlet.getcurrent, moonlet.now
+local getcurrent, now, sleep = moonlet.getcurrent, moonlet.now, moonlet.sleep
 local setmetatable, type, xpcall = setmetatable, type, xpcall
 local EMPTY, joined = Input.EMPTY, body.joined
 
@@ -268,13 +268,14 @@ end
 
 -- Goes on with what the server's `converse` has come to and returns (exchange.h): whether the
 -- connection is still of use, or bytes that begin HTTP/2; nil if there was nothing to be done.
-local function go_on(self, first, what, ...)
+local function go_on(self, what, ...)
   if what == nil then
     return nil
   elseif what == true then
     return self:_respond(...)
   elseif what == false then
-    self.data, self.from = ..., 1
+    local data, first = ...
+    self.data, self.from = data, 1
     if first and has_preface(self, self.server, self.sock) then
       return self.data
     end
@@ -289,13 +290,21 @@ local function go_on(self, first, what, ...)
   return self:_answer(what, ...)
 end
 
+-- A client that sends faster than it is served would keep all others from their turn.
+local MAX_SERVED = 64
+
 -- Serves requests until there are no more: nil if none had to pass through here, so that the object
 -- is as before, else false; or bytes that begin HTTP/2.
 local function serve(self)
   local server, sock, host, port = self.server, self.sock, self.host, self.port
-  local converse, first = server._converse, server._http2
-  local result = go_on(self, first, converse(sock, host, port, first, self))
+  local converse = server._converse
+  local result = go_on(self, converse(sock, host, port, server._http2, self))
+  local served = 0
   while result == true do
+    served = served + 1
+    if served % MAX_SERVED == 0 then
+      sleep(0)
+    end
     if self.data then
       result = self:_answer(self:_parse())
     else
@@ -303,7 +312,7 @@ local function serve(self)
         server:_keep_parser(self.parser)
         self.parser = false
       end
-      result = go_on(self, false, converse(sock, host, port, false, self)) or false
+      result = go_on(self, converse(sock, host, port, false, self)) or false
     end
   end
   return result

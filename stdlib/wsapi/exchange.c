@@ -49,7 +49,8 @@ static bool is_preface(const char *data, size_t size) {
 static int push_bytes(lua_State *L, const char *data, size_t size) {
   lua_pushboolean(L, 0);
   lua_pushlstring(L, data, size);
-  return 2;
+  lua_pushvalue(L, FIRST);
+  return 3;
 }
 
 /* Whether nothing of the request is to come, and it is like any other. */
@@ -91,10 +92,11 @@ static int arrived(lua_State *L, const char *data, size_t size) {
   return push_request(L, reader, used == size);
 }
 
-/* Whether the client was accepted a moment ago, in this turn. */
+/* Whether the client was accepted a moment ago, in this turn, and nobody else has read from it. */
 static bool is_fresh(const struct stream *self) {
   const struct greenlet *g = self->sock.hub->current;
-  return self->sock.received == 0 && self->sock.fd >= 0 && g && !g->notified;
+  return self->sock.received == 0 && self->sock.fd >= 0 && g && !g->notified && !self->transport &&
+         self->end == self->start;
 }
 
 /* Of clients in a row that were fresh: how many have sent nothing yet when they were accepted. */
@@ -121,7 +123,19 @@ static void note_silence(lua_State *L, const struct stream *self, bool silent) {
     count_silent(L, silent ? lua_tointeger(L, lua_upvalueindex(UP_SILENT)) + 1 : 0);
 }
 
+/* What a method of the server's own that has read lines from the client, say, has left over. */
+static int take_buffered(lua_State *L, struct stream *self) {
+  const char *data = self->buffer + self->start;
+  size_t size = self->end - self->start;
+  self->sock.received += size;
+  int results = arrived(L, data, size);
+  stream_discard(self);
+  return results;
+}
+
 static int read_request(lua_State *L, struct stream *self, bool timed_out) {
+  if (unlikely(self->end > self->start))
+    return take_buffered(L, self);
   if (sock_gone(&self->sock))
     return 0;
   if (stream_waits_first(self) && !timed_out)
@@ -269,25 +283,36 @@ static bool is_late(const struct stream *self) {
   return g && g->timed_out;
 }
 
+static int begin(lua_State *L, struct stream *self) {
+  lua_settop(L, CONNECTION);
+  return sock_read(L, &self->sock, &kind);
+}
+
+/* A client that sends faster than it is served would keep all others from their turn. */
+#define MAX_SERVED 64
+
+static int turn_step(lua_State *L, bool timed_out) {
+  (void)timed_out;
+  return begin(L, lua_touserdata(L, SOCK));
+}
+
+static const struct wait_kind turn_kind = {.name = "an HTTP request", .step = turn_step};
+
 static int step(lua_State *L, bool timed_out) {
   struct stream *self = lua_touserdata(L, SOCK);
-  bool served = false;
-  int results;
+  int served = 0, results;
   while ((results = read_request(L, self, timed_out)) == SIMPLE) {
     results = serve(L);
     if (results != GO_ON)
       return results;
     begin_turn(L, self);
-    served = true;
+    timed_out = false;
+    if (unlikely(++served == MAX_SERVED))
+      return wait_turn(L, &turn_kind);
   }
   if (unlikely(results == WAIT_AGAIN && served && is_late(self)))
     return sock_wait(L, &self->sock, EV_READ, self->sock.read_due, &kind);
   return results;
-}
-
-static int begin(lua_State *L, struct stream *self) {
-  lua_settop(L, CONNECTION);
-  return sock_read(L, &self->sock, &kind);
 }
 
 static int answered(lua_State *L, int status, lua_KContext ctx) {

@@ -18,8 +18,8 @@
  * converse(sock, host, port, first, connection) waits for a request, answers it, and goes on with
  * the next one, until the connection is of no use any more. It returns
  *   - nothing, then;
- *   - false and bytes that have come: the head is not complete, or wrong, or there is no spare
- *     parser, or (with `first`) HTTP/2 may begin;
+ *   - false, bytes that have come, and whether they are the first ones: the head is not complete,
+ *     or wrong, or there is no spare parser, or (with `first`) HTTP/2 may begin;
  *   - the environment and what else Parser:cgi returns, bytes behind the head or nil, and the
  *     parser, which was taken out: a request with a body, of another protocol, or followed by
  *     others;

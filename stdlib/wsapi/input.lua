@@ -3,7 +3,7 @@
 local failure = require "moonlet.wsapi.failure"
 local moonlet = require "moonlet"
 
-local fail, now = failure.fail, moonlet.now
+local fail, now, sleep = failure.fail, moonlet.now, moonlet.sleep
 
 --- env.input: the body of a request, which comes as it is read. What is not read is thrown away
 -- when the response is sent.
@@ -23,6 +23,7 @@ local function new(connection, length, raw)
     _connection = connection,
     _received = 0,
     _waited = 0,
+    _reads = 0,
     _piece = "",
     _at = 1,
   }, Input)
@@ -30,8 +31,15 @@ end
 
 -- ---- pieces ----
 
+-- A client that sends faster than its body is read would keep all others from their turn.
+local MAX_READS = 16
+
 -- Bytes from the client, who has to be quick enough.
 function Input:_receive()
+  self._reads = self._reads + 1
+  if self._reads % MAX_READS == 0 then
+    sleep(0)
+  end
   local connection = self._connection
   local sock, server = connection.sock, connection.server
   local patience = server.body_timeout + self._received / server.body_rate - self._waited

@@ -247,6 +247,7 @@ function WSAPIServer:_accept(listener)
   if not client then
     return self:_accept_failed(host, port)
   elseif self.handle ~= handle or self.wrap ~= wrap or self.peer ~= peer then
+    client:settimeout()
     return self:_welcome(client)
   end
   connection.sock, connection.host, connection.port = client, host, port
