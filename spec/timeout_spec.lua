@@ -9,6 +9,37 @@ local error_of = support.error_of
 local sleep, spawn, trace = moonlet.sleep, moonlet.spawn, support.trace
 
 describe("a Timeout", function()
+  it("is started once, also when a finalizer starts it in the middle", function()
+    local starts, list = 0, {}
+    local function start(timeout)
+      if pcall(timeout.start, timeout) then
+        starts = starts + 1
+      end
+    end
+    local function leave_garbage(timeout)
+      setmetatable({}, { __gc = function()
+        start(timeout)
+      end })
+    end
+    local mode = collectgarbage("incremental", 100, 1000, 30) -- a step is a whole cycle
+    for i = 1, 600 do
+      list[i] = Timeout(60)
+      collectgarbage()
+      collectgarbage "stop"
+      leave_garbage(list[i])
+      collectgarbage "restart"
+      start(list[i])
+    end
+    collectgarbage("incremental", 200, 100, 13) -- as it was
+    collectgarbage(mode)
+    collectgarbage()
+    assert.equal(600, starts)
+    for _, timeout in ipairs(list) do
+      timeout:cancel()
+      assert.is_false(timeout:pending())
+    end
+  end)
+
   it("raises itself where the greenlet blocks", function()
     local timeout = Timeout(0.005)
     local start = support.clock()

@@ -31,7 +31,8 @@ static int l_unpark_async(lua_State *L) {
 
 /* Makes a waiter where it is called and parks on it. */
 static int l_park_here(lua_State *L) {
-  lua_pushboolean(L, moonlet_park(moonlet_waiter_new(L), luaL_optnumber(L, 1, -1)));
+  double timeout = luaL_optnumber(L, 1, -1); /* while argument 1 is the caller's */
+  lua_pushboolean(L, moonlet_park(moonlet_waiter_new(L), timeout));
   return 1;
 }
 

@@ -73,8 +73,7 @@ static bool map_segment(struct heap *heap) {
   char *start = (char *)(((uintptr_t)map + SLAB - 1) & ~(uintptr_t)(SLAB - 1));
   if (start > map)
     munmap(map, (size_t)(start - map));
-  if (start < map + SLAB)
-    munmap(start + SEGMENT, (size_t)(map + SLAB - start));
+  munmap(start + SEGMENT, (size_t)(map + SLAB - start)); /* maps are aligned to pages: not empty */
   segments[heap->segment_count++] = start;
   heap->segment = heap->ready_end = start;
   heap->segment_end = start + SEGMENT;

@@ -71,7 +71,11 @@ void interrupt_raise(lua_State *L, struct greenlet *g) {
   struct interrupt *it = g->interrupt;
   g->interrupt = NULL;
   take_back(it);
-  luaL_checkstack(L, 4, NULL);
+  if (unlikely(!lua_checkstack(L, 4))) {
+    it->kind->drop(g->hub, it);
+    g->waiting = NULL;
+    luaL_error(L, "stack overflow");
+  }
   it->kind->push(L, g->hub, it);
   g->waiting = NULL;
   lua_error(L);

@@ -57,7 +57,8 @@ lua_State *state_new(void) {
 
 void state_close(lua_State *L) {
   void *heap;
-  lua_getallocf(L, &heap);
+  bool own = lua_getallocf(L, &heap) == heap_allocate; /* nobody has put another in its place */
   lua_close(L);
-  heap_free(heap);
+  if (own)
+    heap_free(heap);
 }

@@ -85,16 +85,21 @@ void timeouts_close(struct hub *hub) {
 /* One that never fires by itself is not pending, though fire() may reach it. */
 static bool pending(const struct timeout *timeout) { return timeout->countdown && !timeout->never; }
 
+/* To anchor it may run finalizers, which may start it too. */
 static void start(lua_State *L, struct hub *hub, struct timeout *timeout, int index) {
-  if (timeout->countdown)
-    luaL_error(L, "the Timeout has already been started");
+  const char *error = NULL;
   if (!hub->current)
     luaL_error(L, "a Timeout can only be started by a greenlet");
   lua_pushvalue(L, index);
   int slot = hub_anchor(L, hub);
-  if (unlikely((!hub->idle_countdowns && !make_countdowns(hub)) || !timers_reserve(&hub->timers))) {
+  if (unlikely(timeout->countdown != NULL))
+    error = "the Timeout has already been started";
+  else if (unlikely(!hub->idle_countdowns && !make_countdowns(hub)) ||
+           unlikely(!timers_reserve(&hub->timers)))
+    error = "not enough memory for a timer";
+  if (unlikely(error != NULL)) {
     hub_release(hub, slot);
-    luaL_error(L, "not enough memory for a timer");
+    luaL_error(L, "%s", error);
   }
   struct countdown *countdown = hub->idle_countdowns;
   hub->idle_countdowns = countdown->next;
