@@ -174,7 +174,8 @@ static struct timeout *start_new(lua_State *L) {
 
 /***
  * Timeout.start_new([seconds [, err]]): a new started Timeout.
- * Given a Timeout instead of seconds, starts that one unless it is running; returns it.
+ * Given a Timeout instead of seconds, starts that one unless it is running; returns it.  A
+ * subclass's start_new takes what its constructor takes.
  * @param seconds? number|Timeout
  * @param err? any
  * @return Timeout
@@ -193,6 +194,24 @@ static int l_start_new(lua_State *L) {
     lua_setiuservalue(L, -2, UV_ERROR);
   }
   return 1;
+}
+
+/* The same for a subclass, which is the upvalue: constructs one of it. */
+static int l_class_start_new(lua_State *L) {
+  if (lua_type(L, 1) == LUA_TUSERDATA)
+    return l_start_new(L);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, 1);
+  start_idle(L, class_check(L, 1, &timeout_kind), 1);
+  return 1;
+}
+
+static int l_extend(lua_State *L) {
+  lua_pushvalue(L, 1);
+  lua_pushcclosure(L, l_class_start_new, 1);
+  lua_setfield(L, 1, "start_new");
+  return 0;
 }
 
 /***
@@ -334,17 +353,10 @@ static void set_seconds(lua_State *L, void *object) {
 static const struct class_field fields[] = {{"seconds", get_seconds, set_seconds},
                                             {NULL, NULL, NULL}};
 
-static const luaL_Reg methods[] = {{"new", l_new},
-                                   {"start", l_start},
-                                   {"start_new", l_start_new},
-                                   {"cancel", l_cancel},
-                                   {"close", l_cancel},
-                                   {"pending", l_pending},
-                                   {"fire", l_fire},
-                                   {"run", l_run},
-                                   {"__close", l_cancel},
-                                   {"__tostring", l_tostring},
-                                   {NULL, NULL}};
+static const luaL_Reg methods[] = {
+    {"new", l_new},       {"start", l_start},    {"start_new", l_start_new}, {"__extend", l_extend},
+    {"cancel", l_cancel}, {"close", l_cancel},   {"pending", l_pending},     {"fire", l_fire},
+    {"run", l_run},       {"__close", l_cancel}, {"__tostring", l_tostring}, {NULL, NULL}};
 
 const struct class_kind timeout_kind = {.name = "Timeout",
                                         .size = sizeof(struct timeout),
