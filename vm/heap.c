@@ -112,9 +112,8 @@ static struct slab *next_slab(struct heap *heap, size_t steps) {
     return slab;
   }
   struct slab *slab = empty_slab(heap);
-  if (slab) {
+  if (slab)
     *slab = (struct slab){.fresh = (char *)slab + HEADER, .size = (uint32_t)steps * STEP};
-  }
   return slab;
 }
 

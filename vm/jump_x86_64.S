@@ -7,7 +7,7 @@
  * place of the library's (the Makefile's JUMPS); a jump buffer never leaves Lua's own frames.
  *
  * Liblua's code follows this file's in the command, so that its place in cache lines does not
- * change with the size of ours: that is worth up to 8 % of Lua's speed.
+ * change with the size of ours: a queue's items were measured up to 8 % apart.
  */
 #if defined(__x86_64__)
   .text
