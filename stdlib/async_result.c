@@ -74,7 +74,7 @@ static void start_link(lua_State *L, const struct waiter *link) {
   push_links(L);
   lua_rawgetp(L, -1, link);
   lua_remove(L, -2);
-  greenlet_spawn(L, 2, 0, false);
+  greenlet_spawn(L, 2);
   lua_pop(L, 1);
 }
 

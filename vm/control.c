@@ -188,7 +188,7 @@ int moonlet_run(lua_State *L, double timeout) {
 }
 
 int moonlet_spawn(lua_State *L, int nargs) {
-  greenlet_spawn(L, nargs, 0, false);
+  greenlet_spawn(L, nargs);
   return 1;
 }
 

@@ -17,6 +17,8 @@ static void forget_greenlet(struct hub *hub, struct greenlet *g) {
   g->state = GREENLET_DEAD;
   g->results = 0;
   g->stack = NULL;
+  if (g->nursery)
+    nursery_leave(hub, g);
   if (list_linked(&g->alive)) {
     list_remove(&g->alive);
     hub->alive--;

@@ -62,7 +62,12 @@ int greenlet_push_stored(lua_State *L, int index, int count) {
   return count;
 }
 
-void greenlet_push(lua_State *L, struct greenlet *g) { hub_push_anchored(L, g->hub, g->slot); }
+void greenlet_push(lua_State *L, struct greenlet *g) {
+  if (g->nursery)
+    nursery_push(L, g);
+  else
+    hub_push_anchored(L, g->hub, g->slot);
+}
 
 /* ---- starting ---- */
 
@@ -100,35 +105,71 @@ void greenlet_init(lua_State *L, void *object) {
   }
 }
 
-void greenlet_start(lua_State *L, int index, double delay, bool delayed) {
-  struct greenlet *g = lua_touserdata(L, index);
-  struct hub *hub = g->hub;
-  assert(g->state == GREENLET_NEW);
-  if (hub->closing)
+static void check_open(lua_State *L, struct hub *hub) {
+  if (unlikely(hub->closing))
     luaL_error(L, "cannot start a greenlet: the moonlet runtime is closing");
-  if (delayed && !timers_reserve(&hub->timers))
-    luaL_error(L, "not enough memory for a timer");
-  lua_pushvalue(L, index);
-  g->slot = hub_anchor(L, hub);
+}
+
+/* It is kept alive, and about to go on the run queue or a timer. */
+static void schedule(struct hub *hub, struct greenlet *g) {
   g->state = GREENLET_SCHEDULED;
   list_append(&hub->greenlets, &g->alive);
   hub->alive++;
   hub->spawned++;
+}
+
+void greenlet_start(lua_State *L, int index, double delay, bool delayed) {
+  struct greenlet *g = lua_touserdata(L, index);
+  struct hub *hub = g->hub;
+  assert(g->state == GREENLET_NEW);
+  check_open(L, hub);
+  if (delayed && !timers_reserve(&hub->timers))
+    luaL_error(L, "not enough memory for a timer");
+  lua_pushvalue(L, index);
+  g->slot = hub_anchor(L, hub);
+  schedule(hub, g);
   if (delayed)
     hub_start_timer(L, hub, &g->timer, delay);
   else
     hub_push(hub, &g->run);
 }
 
-struct greenlet *greenlet_spawn(lua_State *L, int nargs, double delay, bool delayed) {
-  int function = lua_gettop(L) - nargs;
-  struct greenlet *g = class_new_from(L, &greenlet_kind, hub_of(L)->keeper, KEEPER_GREENLET);
-  lua_insert(L, function);
+/* Of a function and its arguments on top of the stack leaves the function, below a Greenlet. */
+static struct greenlet *make(lua_State *L, struct hub *hub, int nargs) {
+  check_open(L, hub);
+  struct greenlet *g = class_new_from(L, &greenlet_kind, hub->keeper, KEEPER_GREENLET);
   g->args = nargs;
-  if (nargs > 0)
-    greenlet_store(L, function, nargs);
-  lua_setiuservalue(L, function, UV_BODY);
-  greenlet_start(L, function, delay, delayed);
+  if (nargs > 0) {
+    lua_insert(L, -2 - nargs);
+    greenlet_store(L, -2 - nargs, nargs);
+    lua_insert(L, -2);
+  }
+  return g;
+}
+
+/* Puts that function into the Greenlet. */
+static void set_body(lua_State *L) {
+  lua_insert(L, -2);
+  lua_setiuservalue(L, -2, UV_BODY);
+}
+
+struct greenlet *greenlet_spawn(lua_State *L, int nargs) {
+  struct hub *hub = hub_of(L);
+  struct greenlet *g = make(L, hub, nargs);
+  if (unlikely(!nursery_take(L, hub, g))) {
+    set_body(L);
+    lua_pushvalue(L, -1);
+    g->slot = hub_anchor(L, hub);
+  }
+  schedule(hub, g);
+  hub_push(hub, &g->run);
+  return g;
+}
+
+struct greenlet *greenlet_spawn_later(lua_State *L, int nargs, double delay) {
+  struct greenlet *g = make(L, hub_of(L), nargs);
+  set_body(L);
+  greenlet_start(L, lua_gettop(L), delay, true);
   return g;
 }
 
@@ -175,23 +216,31 @@ static void drop_thread(struct hub *hub, struct greenlet *g) {
 /* ---- the end ---- */
 
 /* Everybody who waits for it is told, in the order in which they came.  It is anchored. */
+static void die(struct hub *hub, struct greenlet *g) {
+  g->state = GREENLET_DEAD;
+  g->L = g->blocked = NULL;
+  if (unlikely(!list_empty(&g->aimed)))
+    interrupt_drop_all(g);
+  if (!list_empty(&g->done))
+    wait_notify_all(&g->done);
+  if (g->nursery)
+    nursery_leave(hub, g);
+  else
+    hub_release(hub, g->slot);
+  if (likely(list_linked(&g->alive))) {
+    list_remove(&g->alive);
+    hub->alive--;
+  }
+  if (unlikely(g == hub->main))
+    exit(g->failed); /* only in a forked child has main a body that ends (fork.h) */
+}
+
+/* The same for one that may be on its way to a turn. */
 static void become_dead(struct hub *hub, struct greenlet *g) {
   timer_stop(&hub->timers, &g->timer);
   if (list_linked(&g->run.link))
     list_remove(&g->run.link);
-  bool started = g->state != GREENLET_NEW;
-  g->state = GREENLET_DEAD;
-  g->L = g->blocked = NULL;
-  interrupt_drop_all(g);
-  wait_notify_all(&g->done);
-  hub_release(hub, g->slot);
-  g->slot = 0;
-  if (started && list_linked(&g->alive)) {
-    list_remove(&g->alive);
-    hub->alive--;
-  }
-  if (g == hub->main)
-    exit(g->failed); /* only in a forked child has main a body that ends (fork.h) */
+  die(hub, g);
 }
 
 /* The outcome of the Greenlet at `index` is an error, unless that is an exit. */
@@ -342,36 +391,64 @@ static int out_of_memory(struct hub *hub, struct greenlet *g) {
   return -1;
 }
 
-int greenlet_begin(struct hub *hub, struct greenlet *g) {
-  if (!take_thread(hub, g))
-    return out_of_memory(hub, g);
-  lua_State *from = hub->keeper, *to = g->L;
-  if (unlikely(g->args > LUA_MINSTACK - 4) && !lua_checkstack(to, g->args + 4)) {
-    drop_thread(hub, g);
-    return out_of_memory(hub, g);
-  }
-  if (unlikely(lua_gethook(hub->main->L) != NULL))
-    lua_sethook(to, lua_gethook(hub->main->L), lua_gethookmask(hub->main->L),
-                lua_gethookcount(hub->main->L));
+/* The function, and the Greenlet itself if that is a method of it. */
+static void move_body(struct hub *hub, struct greenlet *g, lua_State *to) {
+  lua_State *from = hub->keeper;
   greenlet_push(from, g);
   lua_getiuservalue(from, -1, UV_BODY);
   lua_xmove(from, to, 1);
-  if (g->method) {
-    lua_pushvalue(from, -1);
-    lua_xmove(from, to, 1);
-  }
-  for (int i = 1; i <= g->args; i++) {
-    lua_getiuservalue(from, -1, UV_OUTCOME);
-    if (g->args > 1) {
-      lua_rawgeti(from, -1, i);
-      lua_remove(from, -2);
-    }
-    lua_xmove(from, to, 1);
-  }
   lua_pushnil(from);
   lua_setiuservalue(from, -2, UV_BODY);
-  lua_pop(from, 1);
+  if (g->method)
+    lua_xmove(from, to, 1);
+  else
+    lua_pop(from, 1);
+}
+
+static void push_arguments(struct hub *hub, struct greenlet *g, lua_State *to) {
+  lua_State *from = hub->keeper;
+  greenlet_push(from, g);
+  lua_getiuservalue(from, -1, UV_OUTCOME);
+  if (g->args == 1) {
+    lua_xmove(from, to, 1);
+    lua_pop(from, 1);
+    return;
+  }
+  for (int i = 1; i <= g->args; i++) {
+    lua_rawgeti(from, -1, i);
+    lua_xmove(from, to, 1);
+  }
+  lua_pop(from, 2);
+}
+
+static int begin_slowly(struct hub *hub, struct greenlet *g) {
+  if (!take_thread(hub, g))
+    return out_of_memory(hub, g);
+  lua_State *to = g->L;
+  if (g->args > LUA_MINSTACK - 4 && !lua_checkstack(to, g->args + 4)) {
+    drop_thread(hub, g);
+    return out_of_memory(hub, g);
+  }
+  if (lua_gethook(hub->main->L))
+    lua_sethook(to, lua_gethook(hub->main->L), lua_gethookmask(hub->main->L),
+                lua_gethookcount(hub->main->L));
+  if (g->nursery)
+    nursery_push_body(to, g);
+  else
+    move_body(hub, g, to);
+  if (g->args > 0)
+    push_arguments(hub, g, to);
   return g->args + g->method;
+}
+
+int greenlet_begin(struct hub *hub, struct greenlet *g) {
+  if (unlikely(!g->nursery || g->args || !hub->idle_thread_count || lua_gethook(hub->main->L)))
+    return begin_slowly(hub, g);
+  const struct hub_thread *thread = &hub->idle_threads[--hub->idle_thread_count];
+  g->L = thread->L;
+  g->thread_slot = thread->slot;
+  nursery_push_body(g->L, g);
+  return 0;
 }
 
 /* Closes the <close> variables of a thread that has failed, and lets it go. */
@@ -426,7 +503,7 @@ static void keep_results(struct hub *hub, struct greenlet *g, int results) {
   }
 }
 
-int greenlet_end(struct hub *hub, struct greenlet *g, int status, int results) {
+static int end_slowly(struct hub *hub, struct greenlet *g, int status, int results) {
   if (unlikely(g->reporting)) {
     if (status != LUA_OK) {
       in_hub(hub, print_protected, g, 0);
@@ -453,5 +530,16 @@ int greenlet_end(struct hub *hub, struct greenlet *g, int status, int results) {
     set_value(hub, g, UV_LOCALS);
   }
   become_dead(hub, g);
+  return -1;
+}
+
+int greenlet_end(struct hub *hub, struct greenlet *g, int status, int results) {
+  bool odd = status | results | g->args | g->reporting | g->identified | g->localized;
+  if (unlikely(odd || hub->idle_thread_count == HUB_IDLE_THREADS || lua_gethook(g->L)))
+    return end_slowly(hub, g, status, results);
+  paranoid(lua_gettop(g->L) == 0);
+  hub->idle_threads[hub->idle_thread_count++] = (struct hub_thread){g->L, g->thread_slot};
+  hub_leave(hub);
+  die(hub, g);
   return -1;
 }

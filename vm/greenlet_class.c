@@ -91,8 +91,9 @@ static int l_start_later(lua_State *L) {
  * Source: gevent.spawn.
  */
 static int l_spawn(lua_State *L) {
-  luaL_argexpected(L, greenlet_is_callable(L, 1), 1, "function");
-  greenlet_spawn(L, lua_gettop(L) - 1, 0, false);
+  if (unlikely(!lua_isfunction(L, 1)))
+    luaL_argexpected(L, greenlet_is_callable(L, 1), 1, "function");
+  greenlet_spawn(L, lua_gettop(L) - 1);
   return 1;
 }
 
@@ -107,7 +108,7 @@ static int l_spawn(lua_State *L) {
 static int l_spawn_later(lua_State *L) {
   double seconds = luaL_checknumber(L, 1);
   luaL_argexpected(L, greenlet_is_callable(L, 2), 2, "function");
-  greenlet_spawn(L, lua_gettop(L) - 2, seconds, true);
+  greenlet_spawn_later(L, lua_gettop(L) - 2, seconds);
   return 1;
 }
 

@@ -67,12 +67,18 @@ static void add_slots(lua_State *L, struct hub *hub) {
 }
 
 int hub_anchor(lua_State *L, struct hub *hub) {
-  if (unlikely(hub->free_count == 0))
+  if (unlikely(hub->free_count <= hub->set_aside))
     add_slots(L, hub);
   int slot = hub->free_slots[--hub->free_count];
   lua_xmove(L, hub->keeper, 1);
   lua_rawseti(hub->keeper, chunk_of(slot), place_of(slot));
   return slot;
+}
+
+void hub_set_aside(lua_State *L, struct hub *hub) {
+  if (unlikely(hub->free_count <= hub->set_aside))
+    add_slots(L, hub);
+  hub->set_aside++;
 }
 
 /* The slot is only overwritten: nothing is allocated, so any context will do. */
@@ -264,6 +270,8 @@ static void jump_to_loop(struct hub *hub, struct greenlet *g) {
 }
 
 void hub_pin(struct hub *hub, struct greenlet *g, lua_State *L) {
+  if (unlikely(g->nursery != NULL))
+    nursery_settle(hub, g);
   struct cstack *own = hub->stack;
   lua_State *running = hub->running, *parkable = hub->parkable;
   g->state = GREENLET_PINNED;
@@ -303,9 +311,11 @@ static void take_turn(struct hub *hub, struct greenlet *g) {
   assert(hub->current == g);
   while (unlikely(status != LUA_YIELD || g->state != GREENLET_PARKED)) {
     if ((args = greenlet_end(hub, g, status, results)) < 0)
-      break;
+      return;
     status = lua_resume(g->L, NULL, args, &results);
   }
+  if (unlikely(g->nursery != NULL))
+    nursery_settle(hub, g);
   hub_leave(hub);
 }
 

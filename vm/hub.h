@@ -30,6 +30,7 @@
 #include "cstack.h"
 #include "list.h"
 #include "moonlet.h"
+#include "nursery.h"
 #include "timer.h"
 #include "wait.h"
 
@@ -80,6 +81,7 @@ struct greenlet {
   const struct wait_kind *waiting; /* what it waits for; NULL: not blocked */
   struct link *ring;               /* that it waits in, from wait to wake-up; NULL: none */
   struct interrupt *interrupt;     /* to be raised when it runs next */
+  struct nursery *nursery;         /* where it is until its first turn is over; NULL: not there */
   bool notified;                   /* by `ring`, and has not run since */
   bool timed_out;                  /* the timer has fired */
 
@@ -98,7 +100,7 @@ struct greenlet {
 
   struct waiter wait;    /* its place in the ring it waits in */
   struct timer timer;    /* limits the wait, or delays the start */
-  int32_t slot;          /* of the hub's anchors, from start to end; 0: none */
+  int32_t slot;          /* of the nursery or the hub's anchors, from start to end */
   int32_t thread_slot;   /* that of its thread */
   int32_t args, results; /* how many in UV_OUTCOME; args -1: an error is there */
 
@@ -195,7 +197,9 @@ struct hub {
   lua_State *L;      /* the hub's own thread */
   lua_State *keeper; /* runs nothing; on its stack is what KEEPER_GREENLET and so on say */
   int identified;    /* registry reference: light userdata -> true, threads that were handed out */
+  struct nursery nurseries[2], *nursery; /* the one that new greenlets come into */
   int *free_slots, free_count, free_room, chunks;
+  int set_aside;                   /* free slots that greenlets in a nursery may ask for */
   struct hub_thread *idle_threads; /* finished ones, to be used again */
   int idle_thread_count;
 
@@ -293,6 +297,7 @@ static inline void hub_start_timer(lua_State *L, struct hub *hub, struct timer *
 
 /* Keeps the value on top of L's stack (popped) alive; returns its slot. */
 int hub_anchor(lua_State *L, struct hub *hub);
+void hub_set_aside(lua_State *L, struct hub *hub); /* a slot: a later hub_anchor cannot fail */
 void hub_release(struct hub *hub, int slot);
 void hub_push_anchored(lua_State *L, struct hub *hub, int slot);
 
@@ -346,7 +351,8 @@ void greenlet_cancel(lua_State *L, struct greenlet *g);
 void greenlet_start(lua_State *L, int index, double delay, bool delayed);
 
 /* Replaces a function and its arguments on top of the stack by a started Greenlet. */
-struct greenlet *greenlet_spawn(lua_State *L, int nargs, double delay, bool delayed);
+struct greenlet *greenlet_spawn(lua_State *L, int nargs);
+struct greenlet *greenlet_spawn_later(lua_State *L, int nargs, double delay);
 
 /* Pushes the Greenlet object of a started greenlet. */
 void greenlet_push(lua_State *L, struct greenlet *g);

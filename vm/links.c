@@ -62,7 +62,7 @@ static void schedule(lua_State *L, struct greenlet_link *link, int index, int ta
   } else {
     lua_getiuservalue(L, index, LINK_FUNCTION);
     lua_pushvalue(L, target);
-    link->runner = greenlet_spawn(L, 1, 0, false);
+    link->runner = greenlet_spawn(L, 1);
     lua_setiuservalue(L, index, LINK_RUNNER);
   }
 }

@@ -32,6 +32,7 @@ static void make_thread(lua_State *L, struct hub *hub) {
   class_push(hub->L, &greenlet_kind);
   class_push(hub->L, &timeout_kind);
   lua_xmove(hub->L, hub->keeper, 2);
+  nursery_open(hub->L, hub);
   lua_newtable(hub->L);
   hub->identified = luaL_ref(hub->L, LUA_REGISTRYINDEX);
 }

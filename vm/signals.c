@@ -73,7 +73,7 @@ static int start_handler(lua_State *L) {
   lua_pushcfunction(L, l_handle);
   for (int i = 1; i <= count; i++)
     lua_rawgeti(L, 4, i);
-  greenlet_spawn(L, count, 0, false);
+  greenlet_spawn(L, count);
   return 0;
 }
 
