@@ -19,6 +19,10 @@
 #include "repl.h"
 #include "state.h"
 
+/* The collector looks at every thread each time it looks for young garbage, which it does when the
+   heap has grown by so many percent; lua's 20 are too few where threads are many. */
+#define YOUNG_GROWTH 50
+
 /* What the command line asks for. */
 struct options {
   int script;         /* index of the script in argv; argc when there is none */
@@ -382,7 +386,7 @@ static int run_command(lua_State *L) {
     lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
   }
   luaL_openlibs(L);
-  lua_gc(L, LUA_GCGEN, 0, 0);
+  lua_gc(L, LUA_GCGEN, YOUNG_GROWTH, 0);
   set_arg(L, c);
   if (moonlet_open(L, NULL) != LUA_OK)
     return lua_error(L);

@@ -11,6 +11,7 @@ local measures = {
   { "switch", "M1/moonlet/ring.lua 2 %d", "ring 2 %d", few = 5000, per = 2 },
   { "pinned", "pinned/moonlet/pinned.lua ring 2 %d", "pinned ring 2 %d", few = 5000, per = 2 },
   { "spawn", "M2/moonlet/spawn.lua batch %d", "spawn batch %d", few = 10000, per = 1 },
+  { "joined", "M2/moonlet/spawn.lua joined %d", "spawn batch %d", few = 10000, per = 1 },
   { "queue item", "M4/moonlet/queue.lua %d 100", "queue %d 100", few = 10000, per = 1 },
   { "timed get", "M4/moonlet/queue.lua %d 1 10", "queue %d 1 10", few = 10000, per = 1 },
   { "Timeout", "M5/moonlet/timers.lua cancel %d", "cancel %d", few = 10000, per = 1 },

@@ -41,6 +41,11 @@ local measures = {
     { "spawn", "  against reused coroutines" },
   },
   {
+    peer = "M2 joined 200000",
+    floor = "spawn batch 200000",
+    { "spawn", "  joined as a list" },
+  },
+  {
     peer = "M3 100000 1",
     floor = "park 100000 1",
     { "mem_each", "memory of a parked greenlet" },
