@@ -2,7 +2,7 @@
 #include "fork.h"
 
 #include "async.h"
-#include "hub.h"
+#include "nursery.h"
 #include "watchdog.h"
 
 /* All hubs of the process; a child finds its own thread's among them. */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "io.h"
+#include "nursery.h"
 #include "sanitizer.h"
 
 /* libev is polled about so often while greenlets are busy, whatever they do in a turn. */
@@ -50,7 +51,7 @@ static void reserve_free_slots(lua_State *L, struct hub *hub) {
 
 /* A chunk's places are all filled at once, so that to set one allocates nothing.  What finalizers
    do while it is made may have added another. */
-static void add_slots(lua_State *L, struct hub *hub) {
+void hub_add_slots(lua_State *L, struct hub *hub) {
   lua_createtable(L, CHUNK_SLOTS, 0);
   for (int place = 1; place <= CHUNK_SLOTS; place++) {
     lua_pushboolean(L, 0);
@@ -68,17 +69,11 @@ static void add_slots(lua_State *L, struct hub *hub) {
 
 int hub_anchor(lua_State *L, struct hub *hub) {
   if (unlikely(hub->free_count <= hub->set_aside))
-    add_slots(L, hub);
+    hub_add_slots(L, hub);
   int slot = hub->free_slots[--hub->free_count];
   lua_xmove(L, hub->keeper, 1);
   lua_rawseti(hub->keeper, chunk_of(slot), place_of(slot));
   return slot;
-}
-
-void hub_set_aside(lua_State *L, struct hub *hub) {
-  if (unlikely(hub->free_count <= hub->set_aside))
-    add_slots(L, hub);
-  hub->set_aside++;
 }
 
 /* The slot is only overwritten: nothing is allocated, so any context will do. */

@@ -30,7 +30,6 @@
 #include "cstack.h"
 #include "list.h"
 #include "moonlet.h"
-#include "nursery.h"
 #include "timer.h"
 #include "wait.h"
 
@@ -113,6 +112,12 @@ struct greenlet {
 
 extern const struct class_kind greenlet_kind;
 
+/* Readies its own waiter and timer. */
+static inline void wait_setup(struct greenlet *g) {
+  g->wait.notify = wait_notified;
+  g->timer.fire = wait_limit_reached;
+}
+
 /* ---- interrupts: errors raised in a blocked greenlet ---- */
 
 /*
@@ -157,6 +162,14 @@ void interrupt_kill(lua_State *L, struct greenlet *target);
 struct hub_thread {
   lua_State *L;
   int slot;
+};
+
+/* Where greenlets are until their first turn is over (nursery.h). */
+struct nursery {
+  lua_State *L;
+  int used; /* values on its stack */
+  int room; /* how many it has been made to hold */
+  int live; /* greenlets in it */
 };
 
 struct hub {
@@ -297,7 +310,14 @@ static inline void hub_start_timer(lua_State *L, struct hub *hub, struct timer *
 
 /* Keeps the value on top of L's stack (popped) alive; returns its slot. */
 int hub_anchor(lua_State *L, struct hub *hub);
-void hub_set_aside(lua_State *L, struct hub *hub); /* a slot: a later hub_anchor cannot fail */
+void hub_add_slots(lua_State *L, struct hub *hub);
+
+/* Sets a slot aside: when that is taken back, a hub_anchor cannot fail. */
+static inline void hub_set_aside(lua_State *L, struct hub *hub) {
+  if (unlikely(hub->free_count <= hub->set_aside))
+    hub_add_slots(L, hub);
+  hub->set_aside++;
+}
 void hub_release(struct hub *hub, int slot);
 void hub_push_anchored(lua_State *L, struct hub *hub, int slot);
 

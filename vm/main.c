@@ -19,9 +19,10 @@
 #include "repl.h"
 #include "state.h"
 
-/* The collector looks at every thread each time it looks for young garbage, which it does when the
-   heap has grown by so many percent; lua's 20 are too few where threads are many. */
+/* Percent by which the heap grows until young garbage is looked for, and until all is.  Each time
+   the collector looks at every thread too: where they are many, lua's 20 and 100 are too few. */
 #define YOUNG_GROWTH 50
+#define WHOLE_GROWTH 150
 
 /* What the command line asks for. */
 struct options {
@@ -386,7 +387,7 @@ static int run_command(lua_State *L) {
     lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
   }
   luaL_openlibs(L);
-  lua_gc(L, LUA_GCGEN, YOUNG_GROWTH, 0);
+  lua_gc(L, LUA_GCGEN, YOUNG_GROWTH, WHOLE_GROWTH);
   set_arg(L, c);
   if (moonlet_open(L, NULL) != LUA_OK)
     return lua_error(L);

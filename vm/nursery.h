@@ -2,7 +2,7 @@
  * nursery.h: keeps greenlets and their functions alive until their first turn is over.
  *
  * Most greenlets are spawned, have their turn, and either end in it or block and live on.
- * A nursery is the stack of a Lua thread: to be anchored there costs two pushes, and to leave
+ * A nursery is the stack of a Lua thread: to be anchored there costs a push, and to leave
  * it a subtraction, because its places are not used again before all in it have left.  So
  * that this happens even if greenlets go on spawning, there are two; while new ones come
  * into one of them the other runs dry.  Who blocks moves to an anchor of his own, for which
@@ -11,32 +11,58 @@
 #ifndef MOONLET_NURSERY_H
 #define MOONLET_NURSERY_H
 
-#include <lua.h>
-#include <stdbool.h>
-
-struct greenlet;
-struct hub;
-
-struct nursery {
-  lua_State *L;
-  int used; /* values on its stack */
-  int room; /* how many it has been made to hold */
-  int live; /* greenlets in it */
-};
+#include "hub.h"
 
 /* Makes both, kept by the registry. */
 void nursery_open(lua_State *L, struct hub *hub);
 
+/* One with room for a greenlet; NULL: there is none. */
+struct nursery *nursery_make_room(struct hub *hub);
+
+/* It lives on: from the nursery to an anchor. */
+void nursery_settle(struct hub *hub, struct greenlet *g);
+
 /* Takes in `g`.  On top of L's stack are its body and its object: moved if it has been taken in,
    and the object pushed again; else false, and nothing has changed. */
-bool nursery_take(lua_State *L, struct hub *hub, struct greenlet *g);
+static inline bool nursery_take(lua_State *L, struct hub *hub, struct greenlet *g) {
+  hub_set_aside(L, hub);
+  struct nursery *nursery = hub->nursery;
+  if (unlikely(nursery->used == nursery->room) && !(nursery = nursery_make_room(hub))) {
+    hub->set_aside--;
+    return false;
+  }
+  lua_State *to = nursery->L;
+  lua_xmove(L, to, 2);
+  lua_pushvalue(to, -1);
+  lua_xmove(to, L, 1);
+  nursery->live++;
+  g->nursery = nursery;
+  g->slot = nursery->used += 2;
+  return true;
+}
 
 /* Push onto `to`, or another stack, what is kept for `g`; nothing can fail. */
-void nursery_push_body(lua_State *to, const struct greenlet *g);
-void nursery_push(lua_State *L, const struct greenlet *g);
+static inline void nursery_push_body(lua_State *to, const struct greenlet *g) {
+  lua_State *from = g->nursery->L;
+  lua_pushvalue(from, g->slot - 1);
+  lua_xmove(from, to, 1);
+}
 
-/* It has ended: out of the nursery.  Or it lives on: to an anchor. */
-void nursery_leave(struct hub *hub, struct greenlet *g);
-void nursery_settle(struct hub *hub, struct greenlet *g);
+static inline void nursery_push(lua_State *L, const struct greenlet *g) {
+  lua_State *from = g->nursery->L;
+  lua_pushvalue(from, g->slot);
+  lua_xmove(from, L, 1);
+}
+
+/* It has ended, or settles.  The last to leave clears the nursery. */
+static inline void nursery_leave(struct hub *hub, struct greenlet *g) {
+  struct nursery *nursery = g->nursery;
+  g->nursery = NULL;
+  hub->set_aside--;
+  if (--nursery->live == 0) {
+    lua_settop(nursery->L, 0);
+    nursery->used = 0;
+  }
+}
 
 #endif

@@ -11,6 +11,7 @@
 #include "greenlet.h"
 #include "guards.h"
 #include "io.h"
+#include "nursery.h"
 #include "overflow.h"
 #include "signals.h"
 #include "timeout.h"

@@ -37,7 +37,7 @@ void wait_notify_all(struct link *ring) {
 
 /* ---- a greenlet's own waiter and timer ---- */
 
-static void notify_greenlet(struct waiter *waiter) {
+void wait_notified(struct waiter *waiter) {
   struct greenlet *g = container_of(waiter, struct greenlet, wait);
   list_remove(&waiter->link);
   g->notified = true;
@@ -46,7 +46,7 @@ static void notify_greenlet(struct waiter *waiter) {
 
 /* A greenlet that is ready already finds out when it runs: what woke it comes first.  Of many
    that slept the threads lie scattered in memory: each is fetched while others are woken. */
-static void limit_reached(struct timer *timer) {
+void wait_limit_reached(struct timer *timer) {
   struct greenlet *g = container_of(timer, struct greenlet, timer);
   __builtin_prefetch(g->L);
   g->timed_out = true;
@@ -55,11 +55,6 @@ static void limit_reached(struct timer *timer) {
   if (list_linked(&g->wait.link))
     list_remove(&g->wait.link);
   hub_push(g->hub, &g->run);
-}
-
-void wait_setup(struct greenlet *g) {
-  g->wait.notify = notify_greenlet;
-  g->timer.fire = limit_reached;
 }
 
 void wait_undo(struct greenlet *g) {

@@ -42,6 +42,7 @@
 
 struct greenlet;
 struct hub;
+struct timer;
 
 #define WAIT_AGAIN (-1)
 #define NO_LIMIT HUGE_VAL
@@ -111,8 +112,11 @@ void wait_notify_all(struct link *ring);
 void waiter_join(struct hub *hub, struct link *ring, struct waiter *waiter);
 void waiter_rejoin(struct link *ring, struct waiter *waiter);
 
-/* For the hub: readies `g`'s own waiter; undoes its wait, before an error is raised in it. */
-void wait_setup(struct greenlet *g);
+/* For the hub: what a greenlet's own waiter and timer call. */
+void wait_notified(struct waiter *waiter);
+void wait_limit_reached(struct timer *timer);
+
+/* For the hub: undoes a greenlet's wait, before an error is raised in it. */
 void wait_undo(struct greenlet *g);
 
 /* For fork.c: takes a greenlet that will not run again out of its wait, telling nobody. */
