@@ -7,11 +7,10 @@ local mode, count = arg[1], tonumber(arg[2])
 local function sleepers()
   local spawn, sleep, random = moonlet.spawn, moonlet.sleep, math.random
   math.randomseed(42)
-  local greenlets = {}
-  for i = 1, count do
-    greenlets[i] = spawn(sleep, random())
+  for _ = 1, count do
+    spawn(sleep, random())
   end
-  moonlet.joinall(greenlets)
+  moonlet.wait()
 end
 
 local function cancel()
