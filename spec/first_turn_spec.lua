@@ -61,6 +61,50 @@ describe("a greenlet in its first turn", function()
     end
   end)
 
+  it("has its arguments until its end", function()
+    for count = 0, 20 do
+      local given, seen = { n = count }, {}
+      for i = 1, count, 2 do
+        given[i] = { i }
+      end
+      local g = spawn(function(...)
+        seen[1] = table.pack(...)
+        seen[2] = moonlet.getcurrent().args
+        sleep(0)
+        collectgarbage()
+        seen[3] = moonlet.getcurrent().args
+      end, table.unpack(given, 1, count))
+      seen[4] = g.args
+      g:join()
+      for i = 1, 4 do
+        assert.same(given, seen[i])
+      end
+      assert.is_nil(g.args)
+    end
+  end)
+
+  it("lets go of its arguments and its function at the end", function()
+    for _, block in ipairs { do_nothing, sleep_briefly } do
+      local weak, list = setmetatable({}, { __mode = "k" }), {}
+      for count = 1, 20 do
+        local given = {}
+        for i = 1, count do
+          given[i] = {}
+          weak[given[i]] = true
+        end
+        local function body()
+          block()
+        end
+        weak[body] = true
+        list[count] = spawn(body, table.unpack(given))
+      end
+      moonlet.joinall(list)
+      sleep(0)
+      assert.is_true(collected(weak))
+      assert.equal(20, #list)
+    end
+  end)
+
   it("can fail, and block in its <close> variables", function()
     local order = {}
     local g = spawn(function()

@@ -8,182 +8,11 @@
 #include "protect.h"
 #include "report.h"
 
-const char greenlet_key_name, greenlet_key_traceback, greenlet_key_links, greenlet_key_spawners;
-
-/* ---- what the userdata keeps ---- */
-
-int greenlet_get_private(lua_State *L, int index, const char *key) {
-  if (lua_getiuservalue(L, index, UV_FIELDS) != LUA_TTABLE)
-    return LUA_TNIL; /* the nil is on the stack */
-  int type = lua_rawgetp(L, -1, key);
-  lua_remove(L, -2);
-  return type;
-}
-
-void greenlet_set_private(lua_State *L, int index, const char *key) {
-  index = lua_absindex(L, index);
-  if (lua_getiuservalue(L, index, UV_FIELDS) != LUA_TTABLE) {
-    lua_pop(L, 1);
-    lua_newtable(L);
-    lua_pushvalue(L, -1);
-    lua_setiuservalue(L, index, UV_FIELDS);
-  }
-  lua_insert(L, -2);
-  lua_rawsetp(L, -2, key);
-  lua_pop(L, 1);
-}
-
-void greenlet_store(lua_State *L, int index, int count) {
-  index = lua_absindex(L, index);
-  if (count == 0) {
-    lua_pushnil(L);
-  } else if (count > 1) {
-    lua_createtable(L, count, 1);
-    lua_insert(L, -count - 1);
-    int table = lua_gettop(L) - count;
-    for (int i = count; i >= 1; i--)
-      lua_rawseti(L, table, i);
-    lua_pushinteger(L, count);
-    lua_setfield(L, table, "n");
-  }
-  lua_setiuservalue(L, index, UV_OUTCOME);
-}
-
-int greenlet_push_stored(lua_State *L, int index, int count) {
-  if (count == 0)
-    return 0;
-  luaL_checkstack(L, count + 1, "too many values");
-  lua_getiuservalue(L, index, UV_OUTCOME);
-  if (count > 1) {
-    int table = lua_gettop(L);
-    for (int i = 1; i <= count; i++)
-      lua_rawgeti(L, table, i);
-    lua_remove(L, table);
-  }
-  return count;
-}
-
 void greenlet_push(lua_State *L, struct greenlet *g) {
   if (g->nursery)
     nursery_push(L, g);
   else
     hub_push_anchored(L, g->hub, g->slot);
-}
-
-/* ---- starting ---- */
-
-bool greenlet_is_callable(lua_State *L, int index) {
-  if (lua_isfunction(L, index))
-    return true;
-  bool callable = luaL_getmetafield(L, index, "__call") != LUA_TNIL;
-  if (callable)
-    lua_pop(L, 1);
-  return callable;
-}
-
-/* Greenlets that have spawned are in a weak table, so that a child can name its parent. */
-static void note_spawner(lua_State *L, struct greenlet *parent) {
-  lua_rawgetp(L, LUA_REGISTRYINDEX, &greenlet_key_spawners);
-  greenlet_push(L, parent);
-  lua_rawseti(L, -2, (lua_Integer)parent->id);
-  lua_pop(L, 1);
-  parent->spawner = true;
-}
-
-static inline void set_up(lua_State *L, struct hub *hub, struct greenlet *g) {
-  struct greenlet *parent = hub->current;
-  g->hub = hub;
-  g->id = hub->next_id++;
-  wait_setup(g);
-  list_init(&g->aimed);
-  list_init(&g->done);
-  if (likely(parent != NULL)) {
-    g->parent = parent->id;
-    if (unlikely(!parent->spawner))
-      note_spawner(L, parent);
-  }
-}
-
-void greenlet_init(lua_State *L, void *object) { set_up(L, hub_of(L), object); }
-
-/* The same as class_new, quicker: none is made more often. */
-static inline struct greenlet *new_greenlet(lua_State *L, struct hub *hub) {
-  struct greenlet *g = lua_newuserdatauv(L, greenlet_kind.size, greenlet_kind.values + 1);
-  memset(g, 0, greenlet_kind.size);
-  g->object.kind = &greenlet_kind;
-  set_up(L, hub, g);
-  lua_pushvalue(hub->keeper, KEEPER_GREENLET);
-  lua_xmove(hub->keeper, L, 1);
-  lua_setmetatable(L, -2);
-  return g;
-}
-
-static void check_open(lua_State *L, struct hub *hub) {
-  if (unlikely(hub->closing))
-    luaL_error(L, "cannot start a greenlet: the moonlet runtime is closing");
-}
-
-/* It is kept alive, and about to go on the run queue or a timer. */
-static void schedule(struct hub *hub, struct greenlet *g) {
-  g->state = GREENLET_SCHEDULED;
-  list_append(&hub->greenlets, &g->alive);
-  hub->alive++;
-  hub->spawned++;
-}
-
-void greenlet_start(lua_State *L, int index, double delay, bool delayed) {
-  struct greenlet *g = lua_touserdata(L, index);
-  struct hub *hub = g->hub;
-  assert(g->state == GREENLET_NEW);
-  check_open(L, hub);
-  if (delayed && !timers_reserve(&hub->timers))
-    luaL_error(L, "not enough memory for a timer");
-  lua_pushvalue(L, index);
-  g->slot = hub_anchor(L, hub);
-  schedule(hub, g);
-  if (delayed)
-    hub_start_timer(L, hub, &g->timer, delay);
-  else
-    hub_push(hub, &g->run);
-}
-
-/* Of a function and its arguments on top of the stack leaves the function, below a Greenlet. */
-static inline struct greenlet *make(lua_State *L, struct hub *hub, int nargs) {
-  check_open(L, hub);
-  struct greenlet *g = new_greenlet(L, hub);
-  g->args = nargs;
-  if (nargs > 0) {
-    lua_insert(L, -2 - nargs);
-    greenlet_store(L, -2 - nargs, nargs);
-    lua_insert(L, -2);
-  }
-  return g;
-}
-
-/* Puts that function into the Greenlet. */
-static void set_body(lua_State *L) {
-  lua_insert(L, -2);
-  lua_setiuservalue(L, -2, UV_BODY);
-}
-
-struct greenlet *greenlet_spawn(lua_State *L, int nargs) {
-  struct hub *hub = hub_of(L);
-  struct greenlet *g = make(L, hub, nargs);
-  if (unlikely(!nursery_take(L, hub, g))) {
-    set_body(L);
-    lua_pushvalue(L, -1);
-    g->slot = hub_anchor(L, hub);
-  }
-  schedule(hub, g);
-  hub_push(hub, &g->run);
-  return g;
-}
-
-struct greenlet *greenlet_spawn_later(lua_State *L, int nargs, double delay) {
-  struct greenlet *g = make(L, hub_of(L), nargs);
-  set_body(L);
-  greenlet_start(L, lua_gettop(L), delay, true);
-  return g;
 }
 
 /* ---- threads ---- */
@@ -289,8 +118,8 @@ static void report_unborn(lua_State *L, struct greenlet *g, int index) {
 void greenlet_cancel(lua_State *L, struct greenlet *g) {
   int index = lua_gettop(L) - 1;
   assert(lua_touserdata(L, index) == g);
+  greenlet_drop_args(L, index);
   lua_setiuservalue(L, index, UV_OUTCOME);
-  g->args = -1;
   lua_pushnil(L);
   lua_setiuservalue(L, index, UV_BODY);
   settle(L, g, index);
@@ -322,9 +151,9 @@ static int capture(lua_State *L) {
     lua_pushvalue(g->L, -1);
     lua_xmove(g->L, L, 1);
   }
+  greenlet_drop_args(L, 3);
   lua_pushvalue(L, -1);
   lua_setiuservalue(L, 3, UV_OUTCOME);
-  g->args = -1;
   if (!greenlet_is_exit(L, 4)) {
     protect_push_traceback(L, 4, g->L, 0);
     lua_pushvalue(L, -1);
@@ -421,17 +250,15 @@ static void move_body(struct hub *hub, struct greenlet *g, lua_State *to) {
 static void push_arguments(struct hub *hub, struct greenlet *g, lua_State *to) {
   lua_State *from = hub->keeper;
   greenlet_push(from, g);
-  lua_getiuservalue(from, -1, UV_OUTCOME);
-  if (g->args == 1) {
-    lua_xmove(from, to, 1);
-    lua_pop(from, 1);
-    return;
-  }
-  for (int i = 1; i <= g->args; i++) {
-    lua_rawgeti(from, -1, i);
+  for (int i = 0; i < g->args; i++) {
+    lua_getiuservalue(from, -1, g->spread ? UV_ARGS + i : UV_OUTCOME);
+    if (!g->spread && g->args > 1) {
+      lua_rawgeti(from, -1, i + 1);
+      lua_remove(from, -2);
+    }
     lua_xmove(from, to, 1);
   }
-  lua_pop(from, 2);
+  lua_pop(from, 1);
 }
 
 static int begin_slowly(struct hub *hub, struct greenlet *g) {
@@ -445,23 +272,24 @@ static int begin_slowly(struct hub *hub, struct greenlet *g) {
   if (lua_gethook(hub->main->L))
     lua_sethook(to, lua_gethook(hub->main->L), lua_gethookmask(hub->main->L),
                 lua_gethookcount(hub->main->L));
-  if (g->nursery)
-    nursery_push_body(to, g);
-  else
+  if (g->nursery) {
+    nursery_push_call(to, g);
+  } else {
     move_body(hub, g, to);
-  if (g->args > 0)
-    push_arguments(hub, g, to);
+    if (g->args > 0)
+      push_arguments(hub, g, to);
+  }
   return g->args + g->method;
 }
 
 int greenlet_begin(struct hub *hub, struct greenlet *g) {
-  if (unlikely(!g->nursery || g->args || !hub->idle_thread_count || lua_gethook(hub->main->L)))
+  if (unlikely(!g->nursery || !hub->idle_thread_count || lua_gethook(hub->main->L)))
     return begin_slowly(hub, g);
   const struct hub_thread *thread = &hub->idle_threads[--hub->idle_thread_count];
   g->L = thread->L;
   g->thread_slot = thread->slot;
-  nursery_push_body(g->L, g);
-  return 0;
+  nursery_push_call(g->L, g);
+  return g->args;
 }
 
 /* Closes the <close> variables of a thread that has failed, and lets it go. */
@@ -503,15 +331,17 @@ static void recycle(struct hub *hub, struct greenlet *g) {
 
 /* Puts the results where they can be asked for; the arguments go. */
 static void keep_results(struct hub *hub, struct greenlet *g, int results) {
+  if (g->args > 0) {
+    greenlet_push(hub->L, g);
+    greenlet_drop_args(hub->L, -1);
+    lua_pop(hub->L, 1);
+  }
   g->results = results;
   if (results > 1) {
     if (in_hub(hub, store_protected, g, results) != LUA_OK)
       g->results = 0;
   } else if (results == 1) {
     lua_xmove(g->L, hub->L, 1);
-    set_value(hub, g, UV_OUTCOME);
-  } else if (g->args > 0) {
-    lua_pushnil(hub->L);
     set_value(hub, g, UV_OUTCOME);
   }
 }
@@ -547,9 +377,14 @@ static int end_slowly(struct hub *hub, struct greenlet *g, int status, int resul
 }
 
 int greenlet_end(struct hub *hub, struct greenlet *g, int status, int results) {
-  bool odd = status | results | g->args | g->reporting | g->identified | g->localized;
-  if (unlikely(odd || hub->idle_thread_count == HUB_IDLE_THREADS || lua_gethook(g->L)))
+  bool much = g->nursery ? results > 1 : results > 0 || g->args > 0;
+  if (unlikely(status != LUA_OK || g->unusual || much ||
+               hub->idle_thread_count == HUB_IDLE_THREADS || lua_gethook(g->L)))
     return end_slowly(hub, g, status, results);
+  if (results) {
+    g->results = 1;
+    nursery_set(g, g->L, UV_OUTCOME);
+  }
   paranoid(lua_gettop(g->L) == 0);
   hub->idle_threads[hub->idle_thread_count++] = (struct hub_thread){g->L, g->thread_slot};
   hub_leave(hub);

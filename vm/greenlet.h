@@ -24,6 +24,11 @@ void greenlet_set_private(lua_State *L, int index, const char *key);
 void greenlet_store(lua_State *L, int index, int count);
 int greenlet_push_stored(lua_State *L, int index, int count);
 
+/* The same for its arguments, until its end; and when that has come. */
+void greenlet_store_args(lua_State *L, int index, int count);
+int greenlet_push_args(lua_State *L, int index);
+void greenlet_drop_args(lua_State *L, int index);
+
 /* The methods link, link_value, link_exception, unlink (links.c). */
 extern const luaL_Reg greenlet_link_methods[];
 

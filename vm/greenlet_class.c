@@ -348,8 +348,9 @@ static void get_args(lua_State *L, void *object) {
     lua_pushnil(L);
     return;
   }
+  luaL_checkstack(L, g->args + 2, "too many arguments");
   lua_createtable(L, g->args, 1);
-  int table = lua_gettop(L), count = greenlet_push_stored(L, 1, g->args);
+  int table = lua_gettop(L), count = greenlet_push_args(L, 1);
   for (int i = count; i >= 1; i--)
     lua_rawseti(L, table, i);
   lua_pushinteger(L, count);

@@ -63,10 +63,11 @@ enum greenlet_state {
 };
 
 /* The user values of a Greenlet. */
-enum { UV_FIELDS = CLASS_FIELDS, UV_OUTCOME, UV_BODY, UV_LOCALS = UV_BODY };
-/* UV_OUTCOME: before the end the arguments, after it the results or the error: the value
-   itself if there is one, a table with `n` if there are several.
-   UV_BODY: before the first turn the function, then its greenlet-local values. */
+enum { UV_FIELDS = CLASS_FIELDS, UV_OUTCOME, UV_BODY, UV_LOCALS = UV_BODY, UV_ARGS };
+/* UV_OUTCOME: after the end the results or the error: the value itself if there is one, a table
+   with `n` if there are several.  Before it, in the same way, the arguments, if they are not
+   spread. UV_BODY: before the first turn the function, then its greenlet-local values. UV_ARGS:
+   from here on the arguments, if they are spread. */
 
 /* First what each change of greenlets needs, so that it is in few cache lines. */
 struct greenlet {
@@ -81,15 +82,21 @@ struct greenlet {
   struct link *ring;               /* that it waits in, from wait to wake-up; NULL: none */
   struct interrupt *interrupt;     /* to be raised when it runs next */
   struct nursery *nursery;         /* where it is until its first turn is over; NULL: not there */
-  bool notified;                   /* by `ring`, and has not run since */
-  bool timed_out;                  /* the timer has fired */
+  union {
+    struct {
+      bool reporting;  /* the error handler runs, after its end */
+      bool identified; /* its thread was handed out: not to be used again */
+      bool localized;  /* has greenlet-local values */
+    };
+    uint32_t unusual; /* any of these */
+  };
+  bool notified;  /* by `ring`, and has not run since */
+  bool timed_out; /* the timer has fired */
 
   uint8_t state;   /* enum greenlet_state */
   bool failed;     /* ended by an error */
-  bool reporting;  /* the error handler runs, after its end */
   bool method;     /* its body is called with the Greenlet as first argument */
-  bool identified; /* its thread was handed out: not to be used again */
-  bool localized;  /* has greenlet-local values */
+  bool spread;     /* there is a user value for each argument */
   bool spawner;    /* listed in the hub's table of spawners */
   bool nested;     /* parked in a coroutine in its thread, until that runs again */
   uint8_t depth;   /* of coroutines in one another, as far as waits in them park */
@@ -101,7 +108,7 @@ struct greenlet {
   struct timer timer;    /* limits the wait, or delays the start */
   int32_t slot;          /* of the nursery or the hub's anchors, from start to end */
   int32_t thread_slot;   /* that of its thread */
-  int32_t args, results; /* how many in UV_OUTCOME; args -1: an error is there */
+  int32_t args, results; /* how many there are; args -1: none any more */
 
   struct link aimed;   /* ring: interrupts on their way to it */
   struct link done;    /* ring: who waits for its end, joiners and links */

@@ -26,6 +26,10 @@ struct nursery *nursery_make_room(struct hub *hub) {
 }
 
 void nursery_settle(struct hub *hub, struct greenlet *g) {
+  for (int i = 0; i < g->args; i++) {
+    lua_pushvalue(g->nursery->L, g->slot - g->args + i);
+    lua_setiuservalue(g->nursery->L, g->slot, UV_ARGS + i);
+  }
   nursery_push(hub->L, g);
   nursery_leave(hub, g);
   g->slot = hub_anchor(hub->L, hub);

@@ -22,36 +22,51 @@ struct nursery *nursery_make_room(struct hub *hub);
 /* It lives on: from the nursery to an anchor. */
 void nursery_settle(struct hub *hub, struct greenlet *g);
 
-/* Takes in `g`.  On top of L's stack are its body and its object: moved if it has been taken in,
-   and the object pushed again; else false, and nothing has changed. */
+/* Takes in `g`.  On top of L's stack are its body, its arguments and its object: moved if it has
+   been taken in, and the object pushed again; else false, and nothing has changed. */
 static inline bool nursery_take(lua_State *L, struct hub *hub, struct greenlet *g) {
   hub_set_aside(L, hub);
   struct nursery *nursery = hub->nursery;
-  if (unlikely(nursery->used == nursery->room) && !(nursery = nursery_make_room(hub))) {
+  int size = g->args + 2;
+  if (unlikely(nursery->used + size > nursery->room) && !(nursery = nursery_make_room(hub))) {
     hub->set_aside--;
     return false;
   }
   lua_State *to = nursery->L;
-  lua_xmove(L, to, 2);
+  lua_xmove(L, to, size);
   lua_pushvalue(to, -1);
   lua_xmove(to, L, 1);
   nursery->live++;
   g->nursery = nursery;
-  g->slot = nursery->used += 2;
+  g->slot = nursery->used += size;
   return true;
 }
 
-/* Push onto `to`, or another stack, what is kept for `g`; nothing can fail. */
-static inline void nursery_push_body(lua_State *to, const struct greenlet *g) {
+/* Push what is kept for `g`: its body and all arguments, argument i (from 0), the object. */
+static inline void nursery_push_call(lua_State *to, const struct greenlet *g) {
   lua_State *from = g->nursery->L;
-  lua_pushvalue(from, g->slot - 1);
-  lua_xmove(from, to, 1);
+  for (int i = -1; i < g->args; i++)
+    lua_pushvalue(from, g->slot - g->args + i);
+  lua_xmove(from, to, 1 + g->args);
+}
+
+static inline void nursery_push_arg(lua_State *L, const struct greenlet *g, int i) {
+  lua_State *from = g->nursery->L;
+  lua_pushvalue(from, g->slot - g->args + i);
+  lua_xmove(from, L, 1);
 }
 
 static inline void nursery_push(lua_State *L, const struct greenlet *g) {
   lua_State *from = g->nursery->L;
   lua_pushvalue(from, g->slot);
   lua_xmove(from, L, 1);
+}
+
+/* Keeps the value on top of L's stack (popped) in a user value of the object. */
+static inline void nursery_set(const struct greenlet *g, lua_State *L, int value) {
+  lua_State *to = g->nursery->L;
+  lua_xmove(L, to, 1);
+  lua_setiuservalue(to, g->slot, value);
 }
 
 /* It has ended, or settles.  The last to leave clears the nursery. */
