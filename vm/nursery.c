@@ -1,7 +1,7 @@
 /* nursery.c: see nursery.h. */
 #include "nursery.h"
 
-enum { FIRST_ROOM = 256, MOST_ROOM = 2048 }; /* values, two for each greenlet */
+enum { FIRST_ROOM = 256, MOST_ROOM = 2048 }; /* values, two or more for each greenlet */
 
 void nursery_open(lua_State *L, struct hub *hub) {
   for (int i = 0; i < 2; i++) {
@@ -19,9 +19,10 @@ struct nursery *nursery_make_room(struct hub *hub) {
   struct nursery *nursery = hub->nursery, *other = &hub->nurseries[nursery == hub->nurseries];
   if (other->live == 0)
     return hub->nursery = other;
-  if (nursery->room == MOST_ROOM || !lua_checkstack(nursery->L, nursery->room + LUA_MINSTACK))
+  int room = nursery->room * 2, more = room - nursery->used + LUA_MINSTACK;
+  if (room > MOST_ROOM || !lua_checkstack(nursery->L, more))
     return NULL;
-  nursery->room *= 2;
+  nursery->room = room;
   return nursery;
 }
 
