@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "nursery.h"
 #include "protect.h"
 #include "report.h"
-#include "turn.h"
 
 void greenlet_push(lua_State *L, struct greenlet *g) {
   if (g->nursery)
@@ -57,12 +57,32 @@ static void drop_thread(struct hub *hub, struct greenlet *g) {
 
 /* ---- the end ---- */
 
-/* It may be on its way to a turn. */
+/* Everybody who waits for it is told, in the order in which they came.  It is anchored. */
+static inline void die(struct hub *hub, struct greenlet *g) {
+  g->state = GREENLET_DEAD;
+  g->L = g->blocked = NULL;
+  if (unlikely(!list_empty(&g->aimed)))
+    interrupt_drop_all(g);
+  if (!list_empty(&g->done))
+    wait_notify_all(&g->done);
+  if (g->nursery)
+    nursery_leave(hub, g);
+  else
+    hub_release(hub, g->slot);
+  if (likely(list_linked(&g->alive))) {
+    list_remove(&g->alive);
+    hub->alive--;
+  }
+  if (unlikely(g == hub->main))
+    exit(g->failed); /* only in a forked child has main a body that ends (fork.h) */
+}
+
+/* The same for one that may be on its way to a turn. */
 static void become_dead(struct hub *hub, struct greenlet *g) {
   timer_stop(&hub->timers, &g->timer);
   if (list_linked(&g->run.link))
     list_remove(&g->run.link);
-  turn_die(hub, g);
+  die(hub, g);
 }
 
 /* The outcome of the Greenlet at `index` is an error, unless that is an exit. */
@@ -241,7 +261,7 @@ static void push_arguments(struct hub *hub, struct greenlet *g, lua_State *to) {
   lua_pop(from, 1);
 }
 
-int turn_begin_slowly(struct hub *hub, struct greenlet *g) {
+static int begin_slowly(struct hub *hub, struct greenlet *g) {
   if (!take_thread(hub, g))
     return out_of_memory(hub, g);
   lua_State *to = g->L;
@@ -260,6 +280,16 @@ int turn_begin_slowly(struct hub *hub, struct greenlet *g) {
       push_arguments(hub, g, to);
   }
   return g->args + g->method;
+}
+
+int greenlet_begin(struct hub *hub, struct greenlet *g) {
+  if (unlikely(!g->nursery || !hub->idle_thread_count || lua_gethook(hub->main->L)))
+    return begin_slowly(hub, g);
+  const struct hub_thread *thread = &hub->idle_threads[--hub->idle_thread_count];
+  g->L = thread->L;
+  g->thread_slot = thread->slot;
+  nursery_push_call(g->L, g);
+  return g->args;
 }
 
 /* Closes the <close> variables of a thread that has failed, and lets it go. */
@@ -316,7 +346,7 @@ static void keep_results(struct hub *hub, struct greenlet *g, int results) {
   }
 }
 
-int turn_end_slowly(struct hub *hub, struct greenlet *g, int status, int results) {
+static int end_slowly(struct hub *hub, struct greenlet *g, int status, int results) {
   if (unlikely(g->reporting)) {
     if (status != LUA_OK) {
       in_hub(hub, print_protected, g, 0);
@@ -343,5 +373,21 @@ int turn_end_slowly(struct hub *hub, struct greenlet *g, int status, int results
     set_value(hub, g, UV_LOCALS);
   }
   become_dead(hub, g);
+  return -1;
+}
+
+int greenlet_end(struct hub *hub, struct greenlet *g, int status, int results) {
+  bool much = g->nursery ? results > 1 : results > 0 || g->args > 0;
+  if (unlikely(status != LUA_OK || g->unusual || much ||
+               hub->idle_thread_count == HUB_IDLE_THREADS || lua_gethook(g->L)))
+    return end_slowly(hub, g, status, results);
+  if (results) {
+    g->results = 1;
+    nursery_set(g, g->L, UV_OUTCOME);
+  }
+  paranoid(lua_gettop(g->L) == 0);
+  hub->idle_threads[hub->idle_thread_count++] = (struct hub_thread){g->L, g->thread_slot};
+  hub_leave(hub);
+  die(hub, g);
   return -1;
 }

@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "io.h"
+#include "nursery.h"
 #include "sanitizer.h"
-#include "turn.h"
 
 /* libev is polled about so often while greenlets are busy, whatever they do in a turn. */
 #define SLICE 0.001
@@ -295,7 +295,7 @@ void hub_pin(struct hub *hub, struct greenlet *g, lua_State *L) {
    lua_resume returns, this stack runs the same greenlet again. */
 static void take_turn(struct hub *hub, struct greenlet *g) {
   int args = 0, results;
-  if (unlikely(g->state == GREENLET_SCHEDULED) && (args = turn_begin(hub, g)) < 0)
+  if (unlikely(g->state == GREENLET_SCHEDULED) && (args = greenlet_begin(hub, g)) < 0)
     return;
   hub_running = hub;
   hub->parkable = g->L;
@@ -305,7 +305,7 @@ static void take_turn(struct hub *hub, struct greenlet *g) {
   int status = lua_resume(g->L, NULL, args, &results);
   assert(hub->current == g);
   while (unlikely(status != LUA_YIELD || g->state != GREENLET_PARKED)) {
-    if ((args = turn_end(hub, g, status, results)) < 0)
+    if ((args = greenlet_end(hub, g, status, results)) < 0)
       return;
     status = lua_resume(g->L, NULL, args, &results);
   }

@@ -358,6 +358,19 @@ static inline struct greenlet *hub_parking(struct hub *hub, lua_State *L) {
 
 /* ---- greenlets' life (greenlet.c) ---- */
 
+/*
+ * First turn: finds a thread and puts the body and its arguments on it.  Returns their
+ * number for lua_resume, or -1 if memory ran out; the greenlet is dead then.
+ */
+int greenlet_begin(struct hub *hub, struct greenlet *g);
+
+/*
+ * Its thread has ended with `status`, or has yielded where it must not.  Returns -1, or the
+ * number of arguments to resume its thread with: it is another one then, on which the
+ * user's error handler runs.
+ */
+int greenlet_end(struct hub *hub, struct greenlet *g, int status, int results);
+
 /* It shall never run: dead of the error on top of L's stack (popped). */
 void greenlet_cancel(lua_State *L, struct greenlet *g);
 
