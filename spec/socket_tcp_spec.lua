@@ -122,6 +122,22 @@ describe("moonlet.socket, TCP:", function()
       end
     end)
 
+    it("takes those who have come, and then waits for the next", function()
+      local server <close>, port = sockets.listen()
+      server:settimeout(0)
+      for count = 0, 3 do
+        local clients = {}
+        for i = 1, count do
+          clients[i] = socket.connect("127.0.0.1", port)
+        end
+        for i = 1, count do
+          assert(server:accept()):close()
+          clients[i]:close()
+        end
+        assert.same({ nil, "timeout" }, { server:accept() })
+      end
+    end)
+
     it("returns nil, 'timeout' when nobody comes", function()
       local server <close> = sockets.listen()
       for _, seconds in ipairs { 0, 0.01 } do

@@ -2,6 +2,7 @@
 -- what they take is done in C, by objects that are used again.
 
 local core = require "moonlet.testing.core"
+local event = require "moonlet.event"
 local http = require "support.http"
 local moonlet = require "moonlet"
 local servers = require "support.servers"
@@ -113,6 +114,52 @@ describe("moonlet.wsapi: exchanges:", function()
     for _ = 1, 5 do
       assert.equal(text, exchange(client, get("/")))
     end
+  end)
+
+  it("leave a last answer to be sent as it can, too, and end after it", function()
+    local text = ("x"):rep(60000)
+    local it <close> = http.serve(function() return 200, nil, text end)
+    assert(it.socket:setoption("send-buffer-size", 16384))
+    for _ = 1, 3 do
+      assert.equal(text, http.one(it, get("/", "Connection: close")).body)
+    end
+  end)
+
+  for _, logs in ipairs { false, true } do
+    local how = logs and ", logged" or ""
+    it("end with an answer that reaches a client who goes on sending" .. how, function()
+      local asked
+      local it <close> = http.serve(function(env)
+        asked = true
+        return naming(env)
+      end, { log = logs and function() end })
+      for _ = 1, 20 do
+        asked = false
+        local client <close> = http.connect(it)
+        assert(client:send(get("/?0.002", "Connection: close")))
+        support.eventually(function() return asked end)
+        assert(client:send("nobody asked for this"))
+        assert.matches("%d/$", http.receive(client))
+        assert.is_nil((client:recv()))
+      end
+      support.eventually(function() return next(it._handlers) == nil end)
+    end)
+  end
+
+  it("end for the client with the last answer, though a method `handle` has more to do", function()
+    local Slow = wsapi.WSAPIServer:extend("Slow")
+    function Slow:handle(sock, address)
+      Slow.super.handle(self, sock, address)
+      self.go_on:wait()
+    end
+    local it <close> = servers.started(Slow, servers.HERE, naming, { log = false })
+    it.go_on = event.Event()
+    local client <close> = http.connect(it)
+    exchange(client, get("/"))
+    assert.equal(name_of(client) .. "/", exchange(client, get("/", "Connection: close")))
+    assert.same({ nil, "closed", "" }, { client:receive("*a") })
+    assert.is_not_nil(next(it._handlers))
+    it.go_on:set()
   end)
 
   it("are limited in time: each wait for a request anew", function()

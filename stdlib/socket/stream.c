@@ -43,12 +43,12 @@ ssize_t stream_read(struct stream *self, char *data, size_t size) {
   return count >= 0 ? count : word_of(errno, TRANSPORT_WANT_READ);
 }
 
-ssize_t stream_write(struct stream *self, const char *data, size_t size) {
+ssize_t stream_write(struct stream *self, const char *data, size_t size, int flags) {
   ssize_t count;
   if (unlikely(self->transport != NULL))
     return self->transport->kind->write(self->transport, data, size);
   do
-    count = send(self->sock.fd, data, size, MSG_NOSIGNAL);
+    count = send(self->sock.fd, data, size, MSG_NOSIGNAL | flags);
   while (unlikely(count < 0 && errno == EINTR));
   return count >= 0 ? count : word_of(errno, TRANSPORT_WANT_WRITE);
 }
@@ -98,7 +98,7 @@ static int send_step(lua_State *L, bool timed_out) {
   while (self->offset < size) {
     if (sock_gone(&self->sock))
       return send_result(L, self, first, "closed");
-    ssize_t count = stream_write(self, data + self->offset, size - self->offset);
+    ssize_t count = stream_write(self, data + self->offset, size - self->offset, 0);
     if (count > 0) {
       self->offset += (size_t)count;
       self->sock.sent += (uint64_t)count;

@@ -28,9 +28,10 @@ enum { UV_TRANSPORT = CLASS_FIELDS + 1 }; /* of a secure one: keeps it alive */
 /* The stream at argument 1, of whichever class below Stream. */
 struct stream *stream_check(lua_State *L);
 
-/* Reads or writes once: a number of bytes, or one of the transport's words. */
+/* Reads or writes once: a number of bytes, or one of the transport's words.  `flags` are send's,
+   where the descriptor itself carries the bytes. */
 ssize_t stream_read(struct stream *self, char *data, size_t size);
-ssize_t stream_write(struct stream *self, const char *data, size_t size);
+ssize_t stream_write(struct stream *self, const char *data, size_t size, int flags);
 
 /* nil and why the last of these failed. */
 int stream_fail(lua_State *L, struct stream *self, ssize_t word);

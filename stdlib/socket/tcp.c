@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <netdb.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "lookup.h"
@@ -151,6 +152,14 @@ static int push_accepted(lua_State *L, struct sock *server, const struct address
   return 1 + address_push_text(L, peer);
 }
 
+/* accept4 makes a file before it looks for a connection: to learn from it that there is none costs
+   ten times as much as to ask. */
+static bool has_connection(const struct sock *self) {
+  const struct greenlet *g = self->hub->current;
+  struct pollfd polled = {.fd = self->fd, .events = POLLIN};
+  return (g && g->wait.revents & EV_READ) || poll(&polled, 1, 0) != 0;
+}
+
 /* Leaves a connection in `accepted`: 0, or an errno. */
 static int take_connection(struct sock *self, struct address *peer) {
   struct sockaddr *address = peer ? &peer->any : NULL;
@@ -158,6 +167,8 @@ static int take_connection(struct sock *self, struct address *peer) {
   if (self->accepted >= 0 && peer && getpeername(self->accepted, address, length) != 0)
     peer->any.sa_family = AF_UNSPEC;
   while (self->accepted < 0) {
+    if (!has_connection(self))
+      return EAGAIN;
     self->accepted = accept4(self->fd, address, length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (self->accepted < 0 && !is_passing(errno))
       return errno;

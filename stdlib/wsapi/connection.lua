@@ -216,7 +216,8 @@ function Connection:_respond(method, minor, keepalive, status, headers, result)
     result = self:_take_body(result)
   end
   local go_on, code, length, text, follows =
-    send_response(status, headers, result, minor, keepalive, method == "HEAD", self.sock)
+    send_response(status, headers, result, minor, keepalive, method == "HEAD", self.sock,
+                  self.input == EMPTY)
   if text then
     go_on = self:_send_rest(text, follows, length, code, result) and go_on
   else

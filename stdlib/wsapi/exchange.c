@@ -157,13 +157,18 @@ static int read_request(lua_State *L, struct stream *self, bool timed_out) {
 
 /* ---- responses ---- */
 
-/* How much of it goes out without waiting.  (A transport wants the same bytes again.) */
-static size_t send_some(struct stream *stream, const struct head *head) {
+/* How much of it goes out without waiting.  (A transport wants the same bytes again.)  `last`: if
+   no request may follow, nothing else will be sent; the end then leaves in the packet of the last
+   bytes, which the kernel holds back for it, and not in one of its own. */
+static size_t send_some(struct stream *stream, const struct head *head, bool last) {
   if (!stream || stream->transport || stream->sock.fd < 0 || io_writing(stream->sock.ring))
     return 0;
-  ssize_t count = stream_write(stream, head->text, head->size);
+  last = last && !head->keepalive && stream->sock.family != AF_UNIX;
+  ssize_t count = stream_write(stream, head->text, head->size, last ? MSG_MORE : 0);
   if (count <= 0)
     return 0;
+  if (last && (size_t)count == head->size)
+    shutdown(stream->sock.fd, SHUT_WR);
   stream->sock.sent += (uint64_t)count;
   return (size_t)count;
 }
@@ -178,10 +183,11 @@ int wsapi_respond(lua_State *L) {
                       .text = room,
                       .capacity = sizeof room};
   struct stream *stream = lua_touserdata(L, 7);
+  bool last = lua_toboolean(L, 8);
   lua_pushnil(L);
   lua_replace(L, 1 + HEAD_MEMORY);
   const char *follows = head_compose(&head);
-  size_t sent = *follows == 'd' ? send_some(stream, &head) : 0;
+  size_t sent = *follows == 'd' ? send_some(stream, &head, last) : 0;
   lua_pushboolean(L, head.keepalive);
   lua_pushinteger(L, head.status);
   lua_pushinteger(L, head.length);
@@ -242,7 +248,7 @@ static int answer(lua_State *L) {
     return push_answer(L, head.keepalive);
   lua_pushnil(L);
   const char *follows = head_compose(&head);
-  size_t sent = *follows == 'd' ? send_some(lua_touserdata(L, SOCK), &head) : 0;
+  size_t sent = *follows == 'd' ? send_some(lua_touserdata(L, SOCK), &head, true) : 0;
   if (sent < head.size)
     return push_unsent(&head, sent, follows);
   lua_settop(L, CONNECTION);

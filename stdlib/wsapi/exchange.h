@@ -30,9 +30,10 @@
 int wsapi_conversation(lua_State *L);
 
 /*
- * respond(status, headers, body, minor, keepalive, head_only, sock): sends a head that is to be
- * followed by nothing.  Returns whether another request may follow, the status, and the length;
- * besides, what does not go out at once: the text, and the word for what is to follow.
+ * respond(status, headers, body, minor, keepalive, head_only, sock, last): sends a head that is to
+ * be followed by nothing; with `last`, if no request may follow, by the end of the stream. Returns
+ * whether another request may follow, the status, and the length; besides, what does not go out at
+ * once: the text, and the word for what is to follow.
  */
 int wsapi_respond(lua_State *L);
 
