@@ -69,19 +69,22 @@ enum { UV_FIELDS = CLASS_FIELDS, UV_OUTCOME, UV_BODY, UV_LOCALS = UV_BODY, UV_AR
    spread. UV_BODY: before the first turn the function, then its greenlet-local values. UV_ARGS:
    from here on the arguments, if they are spread. */
 
-/* First what each change of greenlets needs, so that it is in few cache lines. */
+/* What is needed together stands together, in few cache lines: first what a timer that is due
+   touches, then what each turn does, then the end. */
 struct greenlet {
   struct class_object object;
   struct runnable run; /* linked: ready, will run in its turn */
-  struct hub *hub;
-  lua_State *L;         /* its thread, from its first turn to its end */
-  lua_State *blocked;   /* the state that blocked: L, or a coroutine nested in it */
-  struct cstack *stack; /* the C stack to continue on, while pinned */
-
-  const struct wait_kind *waiting; /* what it waits for; NULL: not blocked */
-  struct link *ring;               /* that it waits in, from wait to wake-up; NULL: none */
-  struct interrupt *interrupt;     /* to be raised when it runs next */
-  struct nursery *nursery;         /* where it is until its first turn is over; NULL: not there */
+  lua_State *L;        /* its thread, from its first turn to its end */
+  struct timer timer;  /* limits the wait, or delays the start */
+  struct link *ring;   /* that it waits in, from wait to wake-up; NULL: none */
+  bool notified;       /* by `ring`, and has not run since */
+  bool timed_out;      /* the timer has fired */
+  uint8_t state;       /* enum greenlet_state */
+  bool failed;         /* ended by an error */
+  bool method;         /* its body is called with the Greenlet as first argument */
+  bool spread;         /* there is a user value for each argument */
+  bool spawner;        /* listed in the hub's table of spawners */
+  bool nested;         /* parked in a coroutine in its thread, until that runs again */
   union {
     struct {
       bool reporting;  /* the error handler runs, after its end */
@@ -90,31 +93,28 @@ struct greenlet {
     };
     uint32_t unusual; /* any of these */
   };
-  bool notified;  /* by `ring`, and has not run since */
-  bool timed_out; /* the timer has fired */
-
-  uint8_t state;   /* enum greenlet_state */
-  bool failed;     /* ended by an error */
-  bool method;     /* its body is called with the Greenlet as first argument */
-  bool spread;     /* there is a user value for each argument */
-  bool spawner;    /* listed in the hub's table of spawners */
-  bool nested;     /* parked in a coroutine in its thread, until that runs again */
-  uint8_t depth;   /* of coroutines in one another, as far as waits in them park */
-  uint8_t refused; /* how often it tried to block while the runtime was closing */
   uint16_t shield; /* depth of shields: interrupts are held back */
   uint16_t held;   /* how many of them are */
 
-  struct waiter wait;    /* its place in the ring it waits in */
-  struct timer timer;    /* limits the wait, or delays the start */
+  struct hub *hub;
+  lua_State *blocked;              /* the state that blocked: L, or a coroutine nested in it */
+  const struct wait_kind *waiting; /* what it waits for; NULL: not blocked */
+  struct interrupt *interrupt;     /* to be raised when it runs next */
+  struct nursery *nursery;         /* where it is until its first turn is over; NULL: not there */
+  struct cstack *stack;            /* the C stack to continue on, while pinned */
+
   int32_t slot;          /* of the nursery or the hub's anchors, from start to end */
   int32_t thread_slot;   /* that of its thread */
   int32_t args, results; /* how many there are; args -1: none any more */
+  struct link aimed;     /* ring: interrupts on their way to it */
+  struct link done;      /* ring: who waits for its end, joiners and links */
+  struct link alive;     /* among the hub's greenlets, from start to end */
 
-  struct link aimed;   /* ring: interrupts on their way to it */
-  struct link done;    /* ring: who waits for its end, joiners and links */
-  struct link alive;   /* among the hub's greenlets, from start to end */
+  struct waiter wait;  /* its place in the ring it waits in */
   const char *name;    /* as the user set it; points into the string kept with it */
   uint64_t id, parent; /* its own number and its spawner's */
+  uint8_t depth;       /* of coroutines in one another, as far as waits in them park */
+  uint8_t refused;     /* how often it tried to block while the runtime was closing */
 };
 
 extern const struct class_kind greenlet_kind;

@@ -52,7 +52,7 @@ void wait_limit_reached(struct timer *timer) {
   g->timed_out = true;
   if (list_linked(&g->run.link))
     return;
-  if (list_linked(&g->wait.link))
+  if (g->ring && list_linked(&g->wait.link))
     list_remove(&g->wait.link);
   hub_push(g->hub, &g->run);
 }
