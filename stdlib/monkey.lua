@@ -82,10 +82,10 @@ function monkey.patch_select()
   return patch("select")
 end
 
---- Makes blocking calls of C libraries cooperative. This build cannot: it raises an error.
----@raise an error that says so
+--- Makes blocking calls of C libraries cooperative.
+---@return boolean # true
 function monkey.patch_c()
-  error("patch_c is not part of this build: calls of C libraries block the whole program", 2)
+  return patch("c")
 end
 
 --- Does all of the above but patch_c.
