@@ -35,14 +35,16 @@ enum callout_end callout_wait(struct hub *hub, struct link *ring, double due,
   double limit = due == NO_LIMIT ? NO_LIMIT : due - hub_now(hub);
   if (getpid() != process)
     return CALLOUT_REFUSED;
+  if (ring && limit <= 0)
+    return CALLOUT_LATE;
   callout_leave(&state);
-  enum wait_end end = wait_quietly(hub, limit > 0 ? ring : NULL, limit, kind);
+  enum wait_end end = wait_quietly(hub, ring, limit, kind);
   callout_return(&state);
   if (end == WAIT_REFUSED)
     return CALLOUT_REFUSED;
-  if (end == WAIT_NOTIFIED)
-    return CALLOUT_AGAIN;
-  errno = end == WAIT_CANCELLED ? ECANCELED : ETIMEDOUT;
+  if (end != WAIT_CANCELLED)
+    return end == WAIT_NOTIFIED ? CALLOUT_AGAIN : CALLOUT_LATE;
+  errno = ECANCELED;
   return CALLOUT_FAILED;
 }
 
@@ -50,7 +52,7 @@ enum callout_end callout_sleep(struct hub *hub, const char *name, double seconds
   const struct wait_kind kind = {.name = name};
   double due = seconds > 0 ? hub_due(hub, seconds) : 0;
   enum callout_end end = callout_wait(hub, NULL, due, &kind);
-  return end == CALLOUT_FAILED && errno == ETIMEDOUT ? CALLOUT_AGAIN : end;
+  return end == CALLOUT_LATE ? CALLOUT_AGAIN : end;
 }
 
 enum callout_end callout_back_off(struct hub *hub, const char *name, double *pause) {
@@ -108,9 +110,10 @@ enum callout_end callout_wait_fd(struct callout *call) {
     errno = EBADF;
     return CALLOUT_FAILED;
   }
-  if (end == CALLOUT_FAILED && errno == ETIMEDOUT)
-    errno = EAGAIN;
-  return end;
+  if (end != CALLOUT_LATE)
+    return end;
+  errno = EAGAIN;
+  return CALLOUT_FAILED;
 }
 
 void callout_forget_fd(int fd) {

@@ -15,11 +15,9 @@
  *         ssize_t result = recv(fd, buffer, size, flags | MSG_DONTWAIT);
  *         if (result >= 0 || errno != EAGAIN)
  *           return result;
- *         switch (callout_wait_fd(&call)) {
- *           case CALLOUT_AGAIN: continue;
- *           case CALLOUT_FAILED: return -1;
- *           case CALLOUT_REFUSED: return recv(fd, buffer, size, flags);
- *         }
+ *         enum callout_end end = callout_wait_fd(&call);
+ *         if (end != CALLOUT_AGAIN)
+ *           return end == CALLOUT_REFUSED ? recv(fd, buffer, size, flags) : -1;
  *       }
  *     }
  *     const struct callout_name callout_example_names[] = {CALLOUT(recv), CALLOUT_END};
@@ -97,6 +95,7 @@ static inline struct hub *callout_hub(void) {
 
 enum callout_end {
   CALLOUT_AGAIN,  /* to be tried again */
+  CALLOUT_LATE,   /* its time is over */
   CALLOUT_FAILED, /* errno says why */
   CALLOUT_REFUSED /* nothing can wait here: the real function has to block */
 };
@@ -116,10 +115,10 @@ static inline struct callout callout_for(const char *name, int fd, int events, i
       .hub = callout_hub(), .name = name, .fd = fd, .events = events, .option = option};
 }
 
-/* Waits until the descriptor is ready; EAGAIN if it does not block, or at its limit. */
+/* Waits until the descriptor is ready; fails with EAGAIN if it does not block, or at its limit. */
 enum callout_end callout_wait_fd(struct callout *call);
 
-/* Waits in a ring until `due`, in the hub's time; CALLOUT_FAILED with ETIMEDOUT then. */
+/* Waits in a ring until `due`, in the hub's time: then it is CALLOUT_LATE. */
 enum callout_end callout_wait(struct hub *hub, struct link *ring, double due,
                               const struct wait_kind *kind);
 

@@ -37,11 +37,6 @@ static double next_look(struct hub *hub, double due, bool masked) {
   return masked ? fmin(due, hub_due(hub, MASKED_PERIOD)) : due;
 }
 
-/* Whether the wait goes on, after its end: false if it has failed. */
-static bool goes_on(enum callout_end end) {
-  return end == CALLOUT_AGAIN || (end == CALLOUT_FAILED && errno == ETIMEDOUT);
-}
-
 /* ---- poll ---- */
 
 static int poll_until(struct hub *hub, struct pollfd *polled, nfds_t count, double due,
@@ -55,7 +50,7 @@ static int poll_until(struct hub *hub, struct pollfd *polled, nfds_t count, doub
         callout_wait_several(hub, "poll", polled, count, next_look(hub, due, mask != NULL));
     if (end == CALLOUT_REFUSED)
       return ppoll(polled, count, until(hub, due, &time), mask);
-    if (!goes_on(end))
+    if (end == CALLOUT_FAILED)
       return -1;
   }
 }
@@ -170,7 +165,7 @@ static int select_until(struct hub *hub, struct sets *sets, double due, const si
     enum callout_end end = wait_for_sets(hub, sets, next_look(hub, due, mask != NULL));
     if (end == CALLOUT_REFUSED)
       return look(sets, until(hub, due, &time), mask);
-    if (!goes_on(end))
+    if (end == CALLOUT_FAILED)
       return -1;
   }
 }
@@ -231,7 +226,7 @@ static int callout_epoll_pwait(int fd, struct epoll_event *events, int count, in
         callout_wait_several(hub, "epoll_wait", &polled, 1, next_look(hub, due, mask != NULL));
     if (end == CALLOUT_REFUSED)
       return epoll_pwait(fd, events, count, left < 0 ? -1 : (int)ceil(left * 1e3), mask);
-    if (!goes_on(end))
+    if (end == CALLOUT_FAILED)
       return -1;
   }
 }

@@ -14,7 +14,7 @@
 
 /*
  * Waits until one of them may be ready, in the way that poll means it, or until `due`:
- * CALLOUT_FAILED with ETIMEDOUT.  The caller asks the kernel which ones are.
+ * CALLOUT_LATE.  The caller asks the kernel which ones are.
  */
 enum callout_end callout_wait_several(struct hub *hub, const char *name,
                                       const struct pollfd *polled, nfds_t count, double due);

@@ -1,0 +1,663 @@
+/*
+ * blocking.c: a Lua module of a kind that knows nothing of greenlets: each of its functions calls
+ * the function of the C library that it is named after, which may block.  It returns a result,
+ * or nil, a message and errno.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <lauxlib.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ROOM 4096
+
+static int number(lua_State *L, long long result) {
+  if (result < 0)
+    return luaL_fileresult(L, 0, NULL);
+  lua_pushinteger(L, result);
+  return 1;
+}
+
+static int data(lua_State *L, const char *buffer, ssize_t result) {
+  if (result < 0)
+    return luaL_fileresult(L, 0, NULL);
+  lua_pushlstring(L, buffer, (size_t)result);
+  return 1;
+}
+
+static int integer(lua_State *L, int arg) { return (int)luaL_checkinteger(L, arg); }
+
+static size_t size_at(lua_State *L, int arg) {
+  lua_Integer size = luaL_optinteger(L, arg, ROOM);
+  luaL_argcheck(L, size >= 0 && size <= ROOM, arg, "too large");
+  return (size_t)size;
+}
+
+/* ---- input ---- */
+
+static int l_read(lua_State *L) {
+  char buffer[ROOM];
+  return data(L, buffer, read(integer(L, 1), buffer, size_at(L, 2)));
+}
+
+static int l_readv(lua_State *L) {
+  char buffer[ROOM];
+  struct iovec pieces[2] = {{buffer, 2}, {buffer + 2, sizeof buffer - 2}};
+  return data(L, buffer, readv(integer(L, 1), pieces, 2));
+}
+
+static int l_recv(lua_State *L) {
+  char buffer[ROOM];
+  return data(L, buffer, recv(integer(L, 1), buffer, size_at(L, 2), (int)luaL_optinteger(L, 3, 0)));
+}
+
+static int l_recvfrom(lua_State *L) {
+  char buffer[ROOM];
+  struct sockaddr_storage from;
+  socklen_t length = sizeof from;
+  return data(L, buffer,
+              recvfrom(integer(L, 1), buffer, size_at(L, 2), 0, (struct sockaddr *)&from, &length));
+}
+
+static int l_recvmsg(lua_State *L) {
+  char buffer[ROOM];
+  struct iovec piece = {buffer, sizeof buffer};
+  struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+  return data(L, buffer, recvmsg(integer(L, 1), &message, 0));
+}
+
+static int l_recvmmsg(lua_State *L) {
+  char buffer[ROOM];
+  struct iovec piece = {buffer, sizeof buffer};
+  struct mmsghdr message = {.msg_hdr = {.msg_iov = &piece, .msg_iovlen = 1}};
+  int count = recvmmsg(integer(L, 1), &message, 1, 0, NULL);
+  return data(L, buffer, count < 0 ? -1 : (ssize_t)message.msg_len);
+}
+
+/* ---- output ---- */
+
+static int l_write(lua_State *L) {
+  size_t size;
+  const char *text = luaL_checklstring(L, 2, &size);
+  return number(L, write(integer(L, 1), text, size));
+}
+
+/* The text in two pieces. */
+static void halve(lua_State *L, struct iovec pieces[2]) {
+  size_t size;
+  char *text = (char *)luaL_checklstring(L, 2, &size);
+  pieces[0] = (struct iovec){text, size / 2};
+  pieces[1] = (struct iovec){text + size / 2, size - size / 2};
+}
+
+static int l_writev(lua_State *L) {
+  struct iovec pieces[2];
+  halve(L, pieces);
+  return number(L, writev(integer(L, 1), pieces, 2));
+}
+
+static int l_send(lua_State *L) {
+  size_t size;
+  const char *text = luaL_checklstring(L, 2, &size);
+  return number(L, send(integer(L, 1), text, size, MSG_NOSIGNAL));
+}
+
+static int l_sendto(lua_State *L) {
+  size_t size;
+  const char *text = luaL_checklstring(L, 2, &size);
+  return number(L, sendto(integer(L, 1), text, size, 0, NULL, 0));
+}
+
+static int l_sendmsg(lua_State *L) {
+  struct iovec pieces[2];
+  struct msghdr message = {.msg_iov = pieces, .msg_iovlen = 2};
+  halve(L, pieces);
+  return number(L, sendmsg(integer(L, 1), &message, 0));
+}
+
+static int l_sendmmsg(lua_State *L) {
+  struct iovec pieces[2];
+  struct mmsghdr message = {.msg_hdr = {.msg_iov = pieces, .msg_iovlen = 2}};
+  halve(L, pieces);
+  int count = sendmmsg(integer(L, 1), &message, 1, 0);
+  return number(L, count < 0 ? -1 : (long long)message.msg_len);
+}
+
+/* ---- descriptors ---- */
+
+static int two(lua_State *L, int result, const int fds[2]) {
+  if (result != 0)
+    return luaL_fileresult(L, 0, NULL);
+  lua_pushinteger(L, fds[0]);
+  lua_pushinteger(L, fds[1]);
+  return 2;
+}
+
+static int l_pipe(lua_State *L) {
+  int fds[2];
+  return two(L, pipe2(fds, O_CLOEXEC), fds);
+}
+
+static int l_socketpair(lua_State *L) {
+  int fds[2];
+  return two(L, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), fds);
+}
+
+static int l_close(lua_State *L) { return number(L, close(integer(L, 1))); }
+
+static int l_dup2(lua_State *L) { return number(L, dup2(integer(L, 1), integer(L, 2))); }
+
+static int l_dup3(lua_State *L) { return number(L, dup3(integer(L, 1), integer(L, 2), O_CLOEXEC)); }
+
+static int l_nonblocking(lua_State *L) {
+  int fd = integer(L, 1);
+  return number(L, fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK));
+}
+
+static int l_is_nonblocking(lua_State *L) {
+  lua_pushboolean(L, fcntl(integer(L, 1), F_GETFL) & O_NONBLOCK);
+  return 1;
+}
+
+/* limit(fd, seconds): SO_RCVTIMEO and SO_SNDTIMEO. */
+static int l_limit(lua_State *L) {
+  double seconds = luaL_checknumber(L, 2);
+  struct timeval limit = {.tv_sec = (time_t)seconds};
+  limit.tv_usec = (suseconds_t)((seconds - (double)limit.tv_sec) * 1e6);
+  int fd = integer(L, 1);
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  return number(L, setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit));
+}
+
+/* ---- connections ---- */
+
+static struct sockaddr_in loopback(lua_State *L, int arg) {
+  struct sockaddr_in address = {.sin_family = AF_INET};
+  address.sin_port = htons((uint16_t)integer(L, arg));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return address;
+}
+
+static int l_listen(lua_State *L) {
+  struct sockaddr_in address = {.sin_family = AF_INET};
+  socklen_t length = sizeof address;
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  bind(fd, (struct sockaddr *)&address, length);
+  listen(fd, (int)luaL_optinteger(L, 1, 5));
+  getsockname(fd, (struct sockaddr *)&address, &length);
+  lua_pushinteger(L, fd);
+  lua_pushinteger(L, ntohs(address.sin_port));
+  return 2;
+}
+
+static int l_connect(lua_State *L) {
+  struct sockaddr_in address = loopback(L, 1);
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int result = connect(fd, (struct sockaddr *)&address, sizeof address), error = errno;
+  if (result != 0)
+    close(fd);
+  errno = error;
+  return number(L, result == 0 ? fd : -1);
+}
+
+/* A listening socket of the Unix domain, for one connection that has not been accepted. */
+static int l_listen_unix(lua_State *L) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  strncpy(address.sun_path, luaL_checkstring(L, 1), sizeof address.sun_path - 1);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int result = bind(fd, (struct sockaddr *)&address, sizeof address);
+  listen(fd, 0);
+  return number(L, result == 0 ? fd : -1);
+}
+
+static int l_connect_unix(lua_State *L) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  strncpy(address.sun_path, luaL_checkstring(L, 1), sizeof address.sun_path - 1);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int result = connect(fd, (struct sockaddr *)&address, sizeof address);
+  return number(L, result == 0 ? fd : -1);
+}
+
+static int l_accept(lua_State *L) { return number(L, accept(integer(L, 1), NULL, NULL)); }
+
+static int l_accept4(lua_State *L) {
+  return number(L, accept4(integer(L, 1), NULL, NULL, SOCK_CLOEXEC));
+}
+
+/* ---- several descriptors: poll(fd, events, milliseconds) ---- */
+
+static int l_poll(lua_State *L) {
+  struct pollfd polled = {.fd = integer(L, 1), .events = (short)integer(L, 2)};
+  int found = poll(&polled, 1, integer(L, 3));
+  if (found > 0)
+    found = polled.revents;
+  return number(L, found);
+}
+
+static struct timespec timespec_at(lua_State *L, int arg) {
+  double seconds = luaL_checknumber(L, arg) / 1000;
+  struct timespec time = {.tv_sec = (time_t)seconds};
+  time.tv_nsec = (long)((seconds - (double)time.tv_sec) * 1e9);
+  return time;
+}
+
+static int l_ppoll(lua_State *L) {
+  struct pollfd polled = {.fd = integer(L, 1), .events = (short)integer(L, 2)};
+  struct timespec limit = timespec_at(L, 3);
+  sigset_t mask;
+  sigemptyset(&mask);
+  int found = ppoll(&polled, 1, &limit, lua_toboolean(L, 4) ? &mask : NULL);
+  return number(L, found);
+}
+
+static void fill(lua_State *L, fd_set sets[3]) {
+  int events = integer(L, 2);
+  for (int i = 0; i < 3; i++)
+    FD_ZERO(&sets[i]);
+  if (events & POLLIN)
+    FD_SET(integer(L, 1), &sets[0]);
+  if (events & POLLOUT)
+    FD_SET(integer(L, 1), &sets[1]);
+  if (events & POLLPRI)
+    FD_SET(integer(L, 1), &sets[2]);
+}
+
+/* Returns how many are ready, the milliseconds left, and what the sets say about it. */
+static int l_select(lua_State *L) {
+  fd_set sets[3];
+  struct timespec limit = timespec_at(L, 3);
+  struct timeval left = {limit.tv_sec, limit.tv_nsec / 1000};
+  int fd = integer(L, 1);
+  fill(L, sets);
+  int found = select(fd + 1, &sets[0], &sets[1], &sets[2], &left);
+  if (number(L, found) != 1)
+    return 3;
+  lua_pushnumber(L, (double)left.tv_sec * 1e3 + (double)left.tv_usec * 1e-3);
+  lua_pushinteger(L, (FD_ISSET(fd, &sets[0]) ? POLLIN : 0) |
+                         (FD_ISSET(fd, &sets[1]) ? POLLOUT : 0) |
+                         (FD_ISSET(fd, &sets[2]) ? POLLPRI : 0));
+  return 3;
+}
+
+static int l_pselect(lua_State *L) {
+  fd_set sets[3];
+  struct timespec limit = timespec_at(L, 3);
+  sigset_t mask;
+  sigemptyset(&mask);
+  fill(L, sets);
+  return number(L, pselect(integer(L, 1) + 1, &sets[0], &sets[1], &sets[2], &limit,
+                           lua_toboolean(L, 4) ? &mask : NULL));
+}
+
+static int wait_by_epoll(lua_State *L, int masked) {
+  struct epoll_event event = {.events = (uint32_t)integer(L, 2)}, found;
+  sigset_t mask;
+  sigemptyset(&mask);
+  int fd = epoll_create1(EPOLL_CLOEXEC);
+  epoll_ctl(fd, EPOLL_CTL_ADD, integer(L, 1), &event);
+  int count = masked ? epoll_pwait(fd, &found, 1, integer(L, 3), &mask)
+                     : epoll_wait(fd, &found, 1, integer(L, 3));
+  int error = errno;
+  close(fd);
+  errno = error;
+  return number(L, count);
+}
+
+static int l_epoll_wait(lua_State *L) { return wait_by_epoll(L, 0); }
+
+static int l_epoll_pwait(lua_State *L) { return wait_by_epoll(L, 1); }
+
+/* ---- time, in milliseconds ---- */
+
+static int l_sleep(lua_State *L) {
+  return number(L, sleep((unsigned)(luaL_checknumber(L, 1) / 1000)));
+}
+
+static int l_usleep(lua_State *L) {
+  return number(L, usleep((useconds_t)(luaL_checknumber(L, 1) * 1000)));
+}
+
+static int l_nanosleep(lua_State *L) {
+  struct timespec time = timespec_at(L, 1);
+  return number(L, nanosleep(&time, NULL));
+}
+
+static int l_clock_nanosleep(lua_State *L) {
+  struct timespec time = timespec_at(L, 1);
+  return number(L, -clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL));
+}
+
+static int l_sleep_until(lua_State *L) {
+  struct timespec now, time = timespec_at(L, 1);
+  clock_gettime(CLOCK_REALTIME, &now);
+  time.tv_sec += now.tv_sec + (time.tv_nsec + now.tv_nsec) / 1000000000;
+  time.tv_nsec = (time.tv_nsec + now.tv_nsec) % 1000000000;
+  return number(L, -clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &time, NULL));
+}
+
+/* Sleeps on until the time is over, as some libraries do. */
+static int l_sleep_stubbornly(lua_State *L) {
+  struct timespec time = timespec_at(L, 1);
+  while (nanosleep(&time, &time) != 0)
+    ;
+  return 0;
+}
+
+/* ---- names ---- */
+
+static int l_getaddrinfo(lua_State *L) {
+  struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *found;
+  char text[INET_ADDRSTRLEN];
+  int failure = getaddrinfo(luaL_checkstring(L, 1), NULL, &hints, &found);
+  if (failure) {
+    lua_pushnil(L);
+    lua_pushstring(L, failure == EAI_SYSTEM ? strerror(errno) : gai_strerror(failure));
+    return 2;
+  }
+  inet_ntop(AF_INET, &((struct sockaddr_in *)found->ai_addr)->sin_addr, text, sizeof text);
+  freeaddrinfo(found);
+  lua_pushstring(L, text);
+  return 1;
+}
+
+static int l_getnameinfo(lua_State *L) {
+  struct sockaddr_in address = loopback(L, 1);
+  char host[256];
+  int failure =
+      getnameinfo((struct sockaddr *)&address, sizeof address, host, sizeof host, NULL, 0, 0);
+  lua_pushstring(L, failure ? gai_strerror(failure) : host);
+  return 1;
+}
+
+static int push_host(lua_State *L, const struct hostent *found) {
+  lua_pushstring(L,
+                 found ? inet_ntoa(*(struct in_addr *)found->h_addr_list[0]) : hstrerror(h_errno));
+  return 1;
+}
+
+static int l_gethostbyname(lua_State *L) {
+  return push_host(L, gethostbyname(luaL_checkstring(L, 1)));
+}
+
+static int l_gethostbyaddr(lua_State *L) {
+  struct in_addr address = {.s_addr = htonl(INADDR_LOOPBACK)};
+  return push_host(L, gethostbyaddr(&address, sizeof address, AF_INET));
+}
+
+/* ---- children ---- */
+
+static int l_spawn(lua_State *L) {
+  extern char **environ;
+  pid_t pid;
+  char *arguments[] = {"sh", "-c", (char *)luaL_checkstring(L, 1), NULL};
+  int failure = posix_spawn(&pid, "/bin/sh", NULL, NULL, arguments, environ);
+  return number(L, failure ? -1 : pid);
+}
+
+static int status(lua_State *L, pid_t pid, int code) {
+  if (pid < 0)
+    return luaL_fileresult(L, 0, NULL);
+  lua_pushinteger(L, pid);
+  lua_pushinteger(L, WIFEXITED(code) ? WEXITSTATUS(code) : -WTERMSIG(code));
+  return 2;
+}
+
+static int l_wait(lua_State *L) {
+  int code = 0;
+  pid_t pid = wait(&code);
+  return status(L, pid, code);
+}
+
+static int l_waitpid(lua_State *L) {
+  int code = 0;
+  pid_t pid = waitpid(integer(L, 1), &code, 0);
+  return status(L, pid, code);
+}
+
+static int l_wait3(lua_State *L) {
+  struct rusage usage;
+  int code = 0;
+  pid_t pid = wait3(&code, 0, &usage);
+  return status(L, pid, code);
+}
+
+static int l_wait4(lua_State *L) {
+  struct rusage usage;
+  int code = 0;
+  pid_t pid = wait4(integer(L, 1), &code, 0, &usage);
+  return status(L, pid, code);
+}
+
+static int l_waitid(lua_State *L) {
+  siginfo_t info = {0};
+  int result = waitid(P_PID, (id_t)integer(L, 1), &info, WEXITED);
+  if (result != 0)
+    return luaL_fileresult(L, 0, NULL);
+  lua_pushinteger(L, info.si_pid);
+  lua_pushinteger(L, info.si_status);
+  return 2;
+}
+
+static int l_system(lua_State *L) {
+  int code = system(luaL_checkstring(L, 1));
+  return status(L, code == -1 ? -1 : 0, code);
+}
+
+/* Returns what the command has printed, and its status. */
+static int l_popen(lua_State *L) {
+  char text[ROOM];
+  FILE *file = popen(luaL_checkstring(L, 1), "r");
+  if (!file)
+    return luaL_fileresult(L, 0, NULL);
+  size_t size = fread(text, 1, sizeof text, file);
+  int code = pclose(file);
+  lua_pushlstring(L, text, size);
+  return status(L, code == -1 ? -1 : 0, code) + 1;
+}
+
+/* Writes to the command. */
+static int l_popen_write(lua_State *L) {
+  FILE *file = popen(luaL_checkstring(L, 1), "w");
+  fputs(luaL_checkstring(L, 2), file);
+  int code = pclose(file);
+  return status(L, code == -1 ? -1 : 0, code);
+}
+
+/* In the child of a fork: reads, and ends with the length of what it got. */
+static int l_fork_and_read(lua_State *L) {
+  char buffer[ROOM];
+  int fd = integer(L, 1);
+  pid_t pid = fork();
+  if (pid == 0)
+    _exit((int)read(fd, buffer, sizeof buffer));
+  return number(L, pid);
+}
+
+/* ---- files: each opens its own for a copy of the descriptor ---- */
+
+static FILE *file_for(lua_State *L) { return fdopen(dup(integer(L, 1)), "r"); }
+
+static int text(lua_State *L, FILE *file, const char *line, int failed, size_t size) {
+  int error = errno;
+  fclose(file);
+  errno = error;
+  return data(L, line, failed ? -1 : (ssize_t)size);
+}
+
+static int l_fgets(lua_State *L) {
+  char line[ROOM];
+  FILE *file = file_for(L);
+  const char *found = fgets(line, sizeof line, file);
+  return text(L, file, line, !found, found ? strlen(line) : 0);
+}
+
+static int l_fread(lua_State *L) {
+  char line[ROOM];
+  FILE *file = file_for(L);
+  size_t size = fread(line, 1, size_at(L, 2), file);
+  return text(L, file, line, ferror(file), size);
+}
+
+static int l_getc(lua_State *L) {
+  FILE *file = file_for(L);
+  int c = getc(file);
+  char line = (char)c;
+  return text(L, file, &line, c == EOF, 1);
+}
+
+static int l_fgetc(lua_State *L) {
+  FILE *file = file_for(L);
+  int c = fgetc(file);
+  char line = (char)c;
+  return text(L, file, &line, c == EOF, 1);
+}
+
+static int l_getc_unlocked(lua_State *L) {
+  FILE *file = file_for(L);
+  int c = getc_unlocked(file);
+  char line = (char)c;
+  return text(L, file, &line, c == EOF, 1);
+}
+
+static int l_getline(lua_State *L) {
+  char *line = NULL;
+  size_t room = 0;
+  FILE *file = file_for(L);
+  ssize_t size = getline(&line, &room, file);
+  int results = text(L, file, line, size < 0, (size_t)size);
+  free(line);
+  return results;
+}
+
+static int l_getdelim(lua_State *L) {
+  char *line = NULL;
+  size_t room = 0;
+  FILE *file = file_for(L);
+  ssize_t size = getdelim(&line, &room, ';', file);
+  int results = text(L, file, line, size < 0, (size_t)size);
+  free(line);
+  return results;
+}
+
+/* ---- locks on files, and disks ---- */
+
+static int l_open(lua_State *L) {
+  return number(L, open(luaL_checkstring(L, 1), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+}
+
+static int l_flock(lua_State *L) {
+  return number(L, flock(integer(L, 1), lua_toboolean(L, 2) ? LOCK_EX : LOCK_UN));
+}
+
+static int l_lockf(lua_State *L) {
+  return number(L, lockf(integer(L, 1), lua_toboolean(L, 2) ? F_LOCK : F_ULOCK, 0));
+}
+
+static int lock_by(lua_State *L, int command) {
+  struct flock lock = {.l_type = lua_toboolean(L, 2) ? F_WRLCK : F_UNLCK};
+  return number(L, fcntl(integer(L, 1), command, &lock));
+}
+
+static int l_setlkw(lua_State *L) { return lock_by(L, F_SETLKW); }
+
+static int l_ofd_setlkw(lua_State *L) { return lock_by(L, F_OFD_SETLKW); }
+
+static int l_fsync(lua_State *L) { return number(L, fsync(integer(L, 1))); }
+
+static int l_fdatasync(lua_State *L) { return number(L, fdatasync(integer(L, 1))); }
+
+/* ---- what errors must not do ---- */
+
+/* Reads with its own frame between; returns what it got, and whether its end was reached. */
+static int l_guarded_read(lua_State *L) {
+  static int inside;
+  char buffer[ROOM];
+  inside++;
+  ssize_t size = read(integer(L, 1), buffer, sizeof buffer);
+  inside--;
+  lua_pushinteger(L, inside);
+  lua_setglobal(L, "inside");
+  return data(L, buffer, size);
+}
+
+/* Reads by a function whose address was taken before. */
+static ssize_t (*volatile reader)(int, void *, size_t) = read;
+
+static int l_read_by_pointer(lua_State *L) {
+  char buffer[ROOM];
+  return data(L, buffer, reader(integer(L, 1), buffer, sizeof buffer));
+}
+
+/* errno as it was left before a wait. */
+static int l_errno_across(lua_State *L) {
+  struct pollfd polled = {.fd = integer(L, 1), .events = POLLIN};
+  errno = integer(L, 2);
+  poll(&polled, 1, integer(L, 3));
+  lua_pushinteger(L, errno);
+  return 1;
+}
+
+#define FUNCTION(name)                                                                             \
+  { #name, l_##name }
+
+static const luaL_Reg functions[] = {FUNCTION(read),           FUNCTION(readv),
+                                     FUNCTION(recv),           FUNCTION(recvfrom),
+                                     FUNCTION(recvmsg),        FUNCTION(recvmmsg),
+                                     FUNCTION(write),          FUNCTION(writev),
+                                     FUNCTION(send),           FUNCTION(sendto),
+                                     FUNCTION(sendmsg),        FUNCTION(sendmmsg),
+                                     FUNCTION(pipe),           FUNCTION(socketpair),
+                                     FUNCTION(close),          FUNCTION(dup2),
+                                     FUNCTION(dup3),           FUNCTION(nonblocking),
+                                     FUNCTION(is_nonblocking), FUNCTION(limit),
+                                     FUNCTION(listen),         FUNCTION(connect),
+                                     FUNCTION(listen_unix),    FUNCTION(connect_unix),
+                                     FUNCTION(accept),         FUNCTION(accept4),
+                                     FUNCTION(poll),           FUNCTION(ppoll),
+                                     FUNCTION(select),         FUNCTION(pselect),
+                                     FUNCTION(epoll_wait),     FUNCTION(epoll_pwait),
+                                     FUNCTION(sleep),          FUNCTION(usleep),
+                                     FUNCTION(nanosleep),      FUNCTION(clock_nanosleep),
+                                     FUNCTION(sleep_until),    FUNCTION(sleep_stubbornly),
+                                     FUNCTION(getaddrinfo),    FUNCTION(getnameinfo),
+                                     FUNCTION(gethostbyname),  FUNCTION(gethostbyaddr),
+                                     FUNCTION(spawn),          FUNCTION(wait),
+                                     FUNCTION(waitpid),        FUNCTION(wait3),
+                                     FUNCTION(wait4),          FUNCTION(waitid),
+                                     FUNCTION(system),         FUNCTION(popen),
+                                     FUNCTION(popen_write),    FUNCTION(fork_and_read),
+                                     FUNCTION(fgets),          FUNCTION(fread),
+                                     FUNCTION(getc),           FUNCTION(fgetc),
+                                     FUNCTION(getc_unlocked),  FUNCTION(getline),
+                                     FUNCTION(getdelim),       FUNCTION(open),
+                                     FUNCTION(flock),          FUNCTION(lockf),
+                                     FUNCTION(setlkw),         FUNCTION(ofd_setlkw),
+                                     FUNCTION(fsync),          FUNCTION(fdatasync),
+                                     FUNCTION(guarded_read),   FUNCTION(read_by_pointer),
+                                     FUNCTION(errno_across),   {NULL, NULL}};
+
+__attribute__((visibility("default"))) int luaopen_blocking(lua_State *L);
+
+int luaopen_blocking(lua_State *L) {
+  luaL_newlib(L, functions);
+  return 1;
+}
