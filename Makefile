@@ -209,7 +209,8 @@ tested = $(or $(call object,$(shell sed -n '1,5s|.*sources: \(.*\) \*/|\1|p' tes
   $(if $(shell sed -n '1,5{/shared-library/p}' tests/$*.c),$(shared_library)),$(BUILD)/libmoonlet.a)
 # A module that blocks, as others are linked: its calls bound late and checked, or all at once.
 TEST_MODULES = $(BUILD)/tests/callout/lazy.so $(BUILD)/tests/callout/now.so
-$(BUILD)/tests/callout/lazy.so: private linked = -fplt -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -Wl,-z,lazy
+$(BUILD)/tests/callout/lazy.so: private linked = -fplt -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 \
+  -Wl,-z,lazy,-rpath,'$$ORIGIN'
 $(BUILD)/tests/callout/now.so: private linked = -Wl,-z,now
 $(TEST_MODULES): tests/callout/blocking.c $(BUILD)/flags
 	@mkdir -p $(@D)

@@ -395,6 +395,45 @@ describe("a call that waits", function()
   ]])
 end)
 
+describe("a library that another one loads", function()
+  local LOAD = [[
+    local function check(module)
+      local mine, other = blocking.socketpair()
+      equal("input", fed(function() blocking.write(other, "input") end, module.read, mine))
+      equal("fgets", fed(function()
+        blocking.write(other, "fgets")
+        blocking.close(other)
+      end, module.fgets, mine))
+      blocking.close(mine)
+    end
+  ]]
+
+  it("is patched, though found only by the paths of the one that loads it", function()
+    callouts.run(LOAD .. [[
+      local _, loaded = blocking.load("now.so")
+      check(loaded)
+      equal(false, (pcall(blocking.load, "no such library.so")))
+    ]])
+  end)
+
+  it("is patched, though it binds to its own libraries first", function()
+    callouts.run(LOAD .. [[
+      local _, loaded = blocking.load("now.so", true)
+      check(loaded)
+    ]])
+  end)
+
+  it("is patched each time that it is loaded", function()
+    callouts.run(LOAD .. [[
+      for _ = 1, 3 do
+        local handle, loaded = blocking.load("now.so")
+        check(loaded)
+        blocking.unload(handle)
+      end
+    ]])
+  end)
+end)
+
 describe("a kill or a Timeout", function()
   local function it_does(name, code)
     it(name, function()
@@ -446,7 +485,8 @@ describe("a kill or a Timeout", function()
       { "read", mine }, { "recv", mine }, { "recvmsg", mine }, { "recvmmsg", mine },
       { "write", mine, ("x"):rep(4000000) }, { "sendmsg", mine, ("x"):rep(4000000) },
       { "write", full, ("x"):rep(4000000) }, { "accept", server },
-      { "poll", other, 2, 60000 }, { "select", server, 1, 60000 }, { "epoll_wait", server, 1, 60000 },
+      { "poll", other, 2, 60000 }, { "select", server, 1, 60000 },
+      { "epoll_wait", server, 1, 60000 },
       { "sleep", 60000 }, { "usleep", 60000000 }, { "nanosleep", 60000 },
       { "sleep_until", 60000 }, { "sleep_stubbornly", 60000 },
       { "waitpid", blocking.spawn("exec sleep 9") }, { "wait" }, { "system", "exec sleep 3" },
@@ -487,8 +527,9 @@ describe("a kill or a Timeout", function()
     local before = moonlet.stats()
     local mine = blocking.socketpair()
     for _ = 1, 20 do
-      local list = { moonlet.spawn(blocking.read, mine), moonlet.spawn(blocking.poll, mine, 1, -1),
-                     moonlet.spawn(blocking.usleep, 1e6), moonlet.spawn(blocking.poll, mine, 2, -1) }
+      local list = { moonlet.spawn(blocking.read, mine), moonlet.spawn(blocking.usleep, 1e6),
+                     moonlet.spawn(blocking.poll, mine, 1, -1),
+                     moonlet.spawn(blocking.poll, mine, 2, -1) }
       moonlet.sleep(0)
       moonlet.killall(list)
     end

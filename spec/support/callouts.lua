@@ -67,7 +67,8 @@ local AFTER = [[
 --- what it writes to stdout. opts: linked (default "lazy"), late (loaded after it was patched).
 function callouts.run(code, opts)
   opts = opts or {}
-  local prelude = PRELUDE:format(callouts.path(opts.linked or "lazy"), opts.late and AFTER or BEFORE)
+  local path = callouts.path(opts.linked or "lazy")
+  local prelude = PRELUDE:format(path, opts.late and AFTER or BEFORE)
   return program.run_quietly(prelude .. code, opts)
 end
 

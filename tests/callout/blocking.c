@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
@@ -616,6 +617,20 @@ static int l_errno_across(lua_State *L) {
   return 1;
 }
 
+/* Loads the module again from another file: the name, whether it binds to its own libraries first.
+ */
+static int l_load(lua_State *L) {
+  int mode = lua_toboolean(L, 2) ? RTLD_NOW | RTLD_DEEPBIND : RTLD_NOW;
+  void *handle = dlopen(luaL_checkstring(L, 1), mode);
+  if (!handle)
+    return luaL_error(L, "%s", dlerror());
+  int (*open)(lua_State *) = (int (*)(lua_State *))dlsym(handle, "luaopen_blocking");
+  lua_pushlightuserdata(L, handle);
+  return open(L) + 1;
+}
+
+static int l_unload(lua_State *L) { return number(L, dlclose(lua_touserdata(L, 1))); }
+
 #define FUNCTION(name)                                                                             \
   { #name, l_##name }
 
@@ -653,7 +668,8 @@ static const luaL_Reg functions[] = {FUNCTION(read),           FUNCTION(readv),
                                      FUNCTION(setlkw),         FUNCTION(ofd_setlkw),
                                      FUNCTION(fsync),          FUNCTION(fdatasync),
                                      FUNCTION(guarded_read),   FUNCTION(read_by_pointer),
-                                     FUNCTION(errno_across),   {NULL, NULL}};
+                                     FUNCTION(errno_across),   FUNCTION(load),
+                                     FUNCTION(unload),         {NULL, NULL}};
 
 __attribute__((visibility("default"))) int luaopen_blocking(lua_State *L);
 

@@ -5,19 +5,81 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <errno.h>
+#include <link.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+/* ev.h has names of elf.h's. */
+#undef EV_NONE
+#undef EV_CURRENT
 #include "callout.h"
 
 static void *(*real_dlopen)(const char *file, int mode); /* where it is called here, it is ours */
 static bool spare_executable;
 
+#ifdef __GLIBC__
+
+static bool has_paths(const struct link_map *object) {
+  for (const ElfW(Dyn) *entry = object->l_ld; entry->d_tag != DT_NULL; entry++)
+    if (entry->d_tag == DT_RUNPATH || entry->d_tag == DT_RPATH)
+      return true;
+  return false;
+}
+
+/* Where the object would find such a file by the paths that are written in it; NULL. */
+static char *find_for(struct link_map *object, const char *file) {
+  Dl_serinfo size, *paths = NULL;
+  char *found = NULL;
+  if (dlinfo(object, RTLD_DI_SERINFOSIZE, &size) == 0)
+    paths = malloc(size.dls_size);
+  if (!paths)
+    return NULL;
+  paths->dls_size = size.dls_size;
+  paths->dls_cnt = size.dls_cnt;
+  unsigned count = dlinfo(object, RTLD_DI_SERINFO, paths) == 0 ? paths->dls_cnt : 0;
+  for (unsigned i = 0; i < count && !found; i++)
+    if (asprintf(&found, "%s/%s", paths->dls_serpath[i].dls_name, file) >= 0 &&
+        access(found, R_OK) != 0) {
+      free(found);
+      found = NULL;
+    }
+  free(paths);
+  return found;
+}
+
+/*
+ * A file without a folder is looked for by the paths of whoever calls dlopen, which is us now: if
+ * the real caller has some, they are gone through here.  NULL: the linker will find it as well.
+ */
+static char *find_file(const void *caller, const char *file) {
+  Dl_info about;
+  struct link_map *object = NULL;
+  if (!file || strchr(file, '/') || !dladdr1(caller, &about, (void **)&object, RTLD_DL_LINKMAP) ||
+      !object || !has_paths(object))
+    return NULL;
+  void *loaded = real_dlopen(file, RTLD_LAZY | RTLD_NOLOAD);
+  if (loaded)
+    dlclose(loaded);
+  return loaded ? NULL : find_for(object, file);
+}
+
+#else
+
+static char *find_file(const void *caller, const char *file) {
+  return (void)caller, (void)file, NULL;
+}
+
+#endif
+
 /* Constructors run inside of it, with the linker's lock held: nothing may wait there. */
 static void *callout_dlopen(const char *file, int mode) {
+  char *path = find_file(__builtin_return_address(0), file);
   callout_barred++;
-  void *handle = real_dlopen(file, mode);
+  void *handle = real_dlopen(path ? path : file, mode);
   callout_barred--;
+  free(path);
   callout_rewrite(spare_executable);
   return handle;
 }
