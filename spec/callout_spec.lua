@@ -475,6 +475,24 @@ describe("a kill or a Timeout", function()
     assert(not ok and err == limit)
   ]])
 
+  it_does("takes the place of the error by which a library says that its call has ended", [[
+    local mine = blocking.socketpair()
+    local g = moonlet.spawn(blocking.checked_read, mine)
+    moonlet.sleep(0)
+    assert(g:kill())
+    assert(g.value:is(moonlet.GreenletExit))
+    g = moonlet.spawn(function()
+      local ok, err = pcall(blocking.checked_read, mine)
+      return ok, err
+    end)
+    moonlet.sleep(0)
+    assert(g:kill())
+    assert(g.value:is(moonlet.GreenletExit))
+    local ok, err = pcall(blocking.checked_read, 99)
+    equal("cannot read: Bad file descriptor", err)
+    equal(false, ok)
+  ]])
+
   it_does("ends each kind of call", [[
     local mine, other = blocking.socketpair()
     local server = blocking.listen()

@@ -138,6 +138,7 @@ struct interrupt {
   bool insistent;          /* no shield keeps it off */
   uint16_t depth;          /* shields raised when it was aimed, which do not hold it back */
   bool held;               /* due, but the target was shielded or not blocked */
+  bool kept;               /* it has ended a wait in which nothing could be raised */
   const struct interrupt_kind *kind;
 };
 
@@ -160,6 +161,10 @@ void interrupt_check(lua_State *L, struct greenlet *g);
    raised now until the C function at work in L returns, or the greenlet blocks. */
 bool interrupt_is_due(const struct greenlet *g);
 void interrupt_keep(lua_State *L, struct greenlet *g);
+
+/* Pushes the error of what was kept, for a greenlet that ends by an error which the end of its wait
+   has led to; false: there is none. */
+bool interrupt_push_kept(lua_State *L, struct greenlet *g);
 
 /* The same as interrupt_check, also of what waits for its turn: for a greenlet that will not block.
  */

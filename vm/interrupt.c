@@ -50,7 +50,7 @@ static void take_back(struct interrupt *self) {
     list_remove(&self->run.link);
   if (self->held)
     g->held--;
-  self->held = false;
+  self->held = self->kept = false;
   list_remove(&self->aimed);
   self->target = NULL;
 }
@@ -120,11 +120,23 @@ static void raise_kept(lua_State *L, lua_Debug *ar) {
 /* Raised when the C function returns that is at work.  A hook of somebody else's stays: then it is
    when the greenlet blocks next. */
 void interrupt_keep(lua_State *L, struct greenlet *g) {
-  g->interrupt->held = true;
+  g->interrupt->held = g->interrupt->kept = true;
   g->held++;
   g->interrupt = NULL;
   if (!lua_gethook(L))
     lua_sethook(L, raise_kept, LUA_MASKRET | LUA_MASKCOUNT, 1);
+}
+
+bool interrupt_push_kept(lua_State *L, struct greenlet *g) {
+  struct interrupt *due = g->held ? first_due(g, false) : NULL;
+  if (!due || !due->kept)
+    return false;
+  int place = lua_gettop(L) + 1;
+  take_back(due);
+  due->kind->push(L, g->hub, due);
+  lua_replace(L, place);
+  lua_settop(L, place);
+  return true;
 }
 
 /* ---- kills ---- */
