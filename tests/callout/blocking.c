@@ -21,7 +21,9 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/select.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -140,6 +142,16 @@ static int l_sendmmsg(lua_State *L) {
   halve(L, pieces);
   int count = sendmmsg(integer(L, 1), &message, 1, 0);
   return number(L, count < 0 ? -1 : (long long)message.msg_len);
+}
+
+/* sendfile(to, path): the whole file. */
+static int l_sendfile(lua_State *L) {
+  int from = open(luaL_checkstring(L, 2), O_RDONLY | O_CLOEXEC);
+  ssize_t sent = sendfile(integer(L, 1), from, NULL, 1 << 30);
+  int error = errno;
+  close(from);
+  errno = error;
+  return number(L, sent);
 }
 
 /* ---- descriptors ---- */
@@ -549,6 +561,13 @@ static int l_getline(lua_State *L) {
   return results;
 }
 
+static int l_fscanf(lua_State *L) {
+  char word[64] = "";
+  FILE *file = file_for(L);
+  int count = fscanf(file, "%63s", word);
+  return text(L, file, word, count != 1, strlen(word));
+}
+
 static int l_getdelim(lua_State *L) {
   char *line = NULL;
   size_t room = 0;
@@ -607,6 +626,31 @@ static int l_checked_read(lua_State *L) {
   return size < 0 ? luaL_error(L, "cannot read: %s", strerror(errno)) : data(L, buffer, size);
 }
 
+static volatile sig_atomic_t alarms;
+
+static void on_alarm(int signum) {
+  (void)signum;
+  alarms++;
+}
+
+/* Reads while signals come, whose handler does not ask for calls to go on after it.  Returns what
+   it got, and how many there were. */
+static int l_alarmed_read(lua_State *L) {
+  struct sigaction action = {.sa_handler = on_alarm}, before;
+  struct itimerval often = {{0, 2000}, {0, 2000}}, never = {{0, 0}, {0, 0}};
+  char buffer[ROOM];
+  alarms = 0;
+  sigaction(SIGALRM, &action, &before);
+  setitimer(ITIMER_REAL, &often, NULL);
+  ssize_t size = read(integer(L, 1), buffer, sizeof buffer);
+  setitimer(ITIMER_REAL, &never, NULL);
+  sigaction(SIGALRM, &before, NULL);
+  if (data(L, buffer, size) != 1)
+    return 3;
+  lua_pushinteger(L, alarms);
+  return 2;
+}
+
 /* Reads by a function whose address was taken before. */
 static ssize_t (*volatile reader)(int, void *, size_t) = read;
 
@@ -641,79 +685,44 @@ static int l_unload(lua_State *L) { return number(L, dlclose(lua_touserdata(L, 1
 #define FUNCTION(name)                                                                             \
   { #name, l_##name }
 
-static const luaL_Reg functions[] = {FUNCTION(read),
-                                     FUNCTION(readv),
-                                     FUNCTION(recv),
-                                     FUNCTION(recvfrom),
-                                     FUNCTION(recvmsg),
-                                     FUNCTION(recvmmsg),
-                                     FUNCTION(write),
-                                     FUNCTION(writev),
-                                     FUNCTION(send),
-                                     FUNCTION(sendto),
-                                     FUNCTION(sendmsg),
-                                     FUNCTION(sendmmsg),
-                                     FUNCTION(pipe),
-                                     FUNCTION(socketpair),
-                                     FUNCTION(close),
-                                     FUNCTION(dup2),
-                                     FUNCTION(dup3),
-                                     FUNCTION(nonblocking),
-                                     FUNCTION(is_nonblocking),
-                                     FUNCTION(limit),
-                                     FUNCTION(listen),
-                                     FUNCTION(connect),
-                                     FUNCTION(listen_unix),
-                                     FUNCTION(connect_unix),
-                                     FUNCTION(accept),
-                                     FUNCTION(accept4),
-                                     FUNCTION(poll),
-                                     FUNCTION(ppoll),
-                                     FUNCTION(select),
-                                     FUNCTION(pselect),
-                                     FUNCTION(epoll_wait),
-                                     FUNCTION(epoll_pwait),
-                                     FUNCTION(sleep),
-                                     FUNCTION(usleep),
-                                     FUNCTION(nanosleep),
-                                     FUNCTION(clock_nanosleep),
-                                     FUNCTION(sleep_until),
-                                     FUNCTION(sleep_stubbornly),
-                                     FUNCTION(getaddrinfo),
-                                     FUNCTION(getnameinfo),
-                                     FUNCTION(gethostbyname),
-                                     FUNCTION(gethostbyaddr),
-                                     FUNCTION(spawn),
-                                     FUNCTION(wait),
-                                     FUNCTION(waitpid),
-                                     FUNCTION(wait3),
-                                     FUNCTION(wait4),
-                                     FUNCTION(waitid),
-                                     FUNCTION(system),
-                                     FUNCTION(popen),
-                                     FUNCTION(popen_write),
-                                     FUNCTION(fork_and_read),
-                                     FUNCTION(fgets),
-                                     FUNCTION(fread),
-                                     FUNCTION(getc),
-                                     FUNCTION(fgetc),
-                                     FUNCTION(getc_unlocked),
-                                     FUNCTION(getline),
-                                     FUNCTION(getdelim),
-                                     FUNCTION(open),
-                                     FUNCTION(flock),
-                                     FUNCTION(lockf),
-                                     FUNCTION(setlkw),
-                                     FUNCTION(ofd_setlkw),
-                                     FUNCTION(fsync),
-                                     FUNCTION(fdatasync),
-                                     FUNCTION(guarded_read),
-                                     FUNCTION(checked_read),
-                                     FUNCTION(read_by_pointer),
-                                     FUNCTION(errno_across),
-                                     FUNCTION(load),
-                                     FUNCTION(unload),
-                                     {NULL, NULL}};
+static const luaL_Reg functions[] = {FUNCTION(read),           FUNCTION(readv),
+                                     FUNCTION(recv),           FUNCTION(recvfrom),
+                                     FUNCTION(recvmsg),        FUNCTION(recvmmsg),
+                                     FUNCTION(write),          FUNCTION(writev),
+                                     FUNCTION(send),           FUNCTION(sendto),
+                                     FUNCTION(sendmsg),        FUNCTION(sendmmsg),
+                                     FUNCTION(pipe),           FUNCTION(socketpair),
+                                     FUNCTION(close),          FUNCTION(dup2),
+                                     FUNCTION(dup3),           FUNCTION(nonblocking),
+                                     FUNCTION(is_nonblocking), FUNCTION(limit),
+                                     FUNCTION(listen),         FUNCTION(connect),
+                                     FUNCTION(listen_unix),    FUNCTION(connect_unix),
+                                     FUNCTION(accept),         FUNCTION(accept4),
+                                     FUNCTION(poll),           FUNCTION(ppoll),
+                                     FUNCTION(select),         FUNCTION(pselect),
+                                     FUNCTION(epoll_wait),     FUNCTION(epoll_pwait),
+                                     FUNCTION(sleep),          FUNCTION(usleep),
+                                     FUNCTION(nanosleep),      FUNCTION(clock_nanosleep),
+                                     FUNCTION(sleep_until),    FUNCTION(sleep_stubbornly),
+                                     FUNCTION(getaddrinfo),    FUNCTION(getnameinfo),
+                                     FUNCTION(gethostbyname),  FUNCTION(gethostbyaddr),
+                                     FUNCTION(spawn),          FUNCTION(wait),
+                                     FUNCTION(waitpid),        FUNCTION(wait3),
+                                     FUNCTION(wait4),          FUNCTION(waitid),
+                                     FUNCTION(system),         FUNCTION(popen),
+                                     FUNCTION(popen_write),    FUNCTION(fork_and_read),
+                                     FUNCTION(fgets),          FUNCTION(fread),
+                                     FUNCTION(getc),           FUNCTION(fgetc),
+                                     FUNCTION(getc_unlocked),  FUNCTION(getline),
+                                     FUNCTION(getdelim),       FUNCTION(open),
+                                     FUNCTION(flock),          FUNCTION(lockf),
+                                     FUNCTION(setlkw),         FUNCTION(ofd_setlkw),
+                                     FUNCTION(fsync),          FUNCTION(fdatasync),
+                                     FUNCTION(guarded_read),   FUNCTION(checked_read),
+                                     FUNCTION(sendfile),       FUNCTION(fscanf),
+                                     FUNCTION(alarmed_read),   FUNCTION(read_by_pointer),
+                                     FUNCTION(errno_across),   FUNCTION(load),
+                                     FUNCTION(unload),         {NULL, NULL}};
 
 __attribute__((visibility("default"))) int luaopen_blocking(lua_State *L);
 

@@ -3,8 +3,10 @@
 #include "send.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 
 static ssize_t callout_sendto(int fd, const void *data, size_t size, int flags,
                               const struct sockaddr *to, socklen_t length) {
@@ -117,5 +119,47 @@ static int callout_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, in
   return more > 0 ? more + 1 : 1;
 }
 
-const struct callout_name callout_send_names[] = {CALLOUT(send), CALLOUT(sendto), CALLOUT(sendmsg),
-                                                  CALLOUT(sendmmsg), CALLOUT_END};
+/* ---- sendfile ---- */
+
+/* Sends without blocking, for which there is no flag: others see it set on the descriptor for no
+   longer than that. */
+static ssize_t try_sendfile(int to, int from, off_t *place, size_t size) {
+  int flags = fcntl(to, F_GETFL);
+  if (flags == -1 || (flags & O_NONBLOCK))
+    return sendfile(to, from, place, size);
+  fcntl(to, F_SETFL, flags | O_NONBLOCK);
+  ssize_t sent = sendfile(to, from, place, size);
+  int error = errno;
+  fcntl(to, F_SETFL, flags);
+  errno = error;
+  return sent;
+}
+
+static ssize_t callout_sendfile(int to, int from, off_t *place, size_t size) {
+  struct callout call = callout_for("sendfile", to, EV_WRITE, SO_SNDTIMEO);
+  size_t done = 0;
+  if (!call.hub)
+    return sendfile(to, from, place, size);
+  callout_tick(call.hub);
+  for (;;) {
+    ssize_t sent = try_sendfile(to, from, place, size - done);
+    if (sent >= 0) {
+      done += (size_t)sent;
+      if (sent == 0 || done >= size)
+        return (ssize_t)done;
+      continue;
+    }
+    enum callout_end end = errno == EAGAIN ? callout_wait_fd(&call) : CALLOUT_FAILED;
+    if (end == CALLOUT_REFUSED)
+      sent = sendfile(to, from, place, size - done);
+    if (end != CALLOUT_AGAIN)
+      return sent > 0 ? (ssize_t)done + sent : done ? (ssize_t)done : sent;
+  }
+}
+
+CALLOUT_REAL(sendfile64);
+
+const struct callout_name callout_send_names[] = {
+    CALLOUT(send),     CALLOUT(sendto),   CALLOUT(sendmsg),
+    CALLOUT(sendmmsg), CALLOUT(sendfile), CALLOUT_HIDDEN(sendfile64, sendfile),
+    CALLOUT_END};

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -168,6 +169,25 @@ static size_t callout_fread_chk(void *data, size_t room, size_t size, size_t cou
   return callout_fread(data, size, count, file);
 }
 
+/* ---- fields: only the first piece of input is waited for ---- */
+
+CALLOUT_REAL(__isoc99_vfscanf);
+static int callout_vfscanf(FILE *file, const char *format, va_list list) {
+  struct callout call = call_for("fscanf", file);
+  if (!is_direct(file) && !await_input(&call, file))
+    return EOF;
+  return vfscanf(file, format, list);
+}
+
+CALLOUT_REAL(__isoc99_fscanf);
+static int callout_fscanf(FILE *file, const char *format, ...) {
+  va_list list;
+  va_start(list, format);
+  int found = callout_vfscanf(file, format, list);
+  va_end(list);
+  return found;
+}
+
 CALLOUT_REAL(_IO_getc);
 
 const struct callout_name callout_stdio_names[] = {
@@ -183,6 +203,8 @@ const struct callout_name callout_stdio_names[] = {
     CALLOUT_HIDDEN(__getdelim, getdelim),
     CALLOUT(fread),
     CALLOUT_HIDDEN(__fread_chk, fread_chk),
+    CALLOUT_HIDDEN(__isoc99_fscanf, fscanf),
+    CALLOUT_HIDDEN(__isoc99_vfscanf, vfscanf),
     CALLOUT_END};
 
 #else
