@@ -212,9 +212,10 @@ TEST_MODULES = $(BUILD)/tests/callout/lazy.so $(BUILD)/tests/callout/now.so
 $(BUILD)/tests/callout/lazy.so: private linked = -fplt -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 \
   -Wl,-z,lazy,-rpath,'$$ORIGIN'
 $(BUILD)/tests/callout/now.so: private linked = -Wl,-z,now
-$(TEST_MODULES): tests/callout/blocking.c $(BUILD)/flags
+$(TEST_MODULES): $(wildcard tests/callout/*) $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) $(linked) $(LIBFLAG) -o $@ $<
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) $(linked) $(LIBFLAG) -o $@ \
+	  $(filter %.c,$^)
 
 shared_library = -L$(BUILD) -Wl,-rpath,'$$ORIGIN/..' -lmoonlet
 

@@ -118,6 +118,6 @@ enum callout_end callout_wait_fd(struct callout *call) {
 
 void callout_forget_fd(int fd) {
   struct hub *hub = hub_running;
-  if (hub && !hub->closed)
+  if (hub && !hub->closed && getpid() == process)
     io_disown(hub, fd);
 }

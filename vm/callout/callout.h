@@ -38,6 +38,7 @@
 #define MOONLET_CALLOUT_H
 
 #include <stdbool.h>
+#include <stdlib.h>
 
 #include "../hub.h"
 
@@ -66,7 +67,11 @@ struct callout_name {
   { NULL, NULL, NULL, false }
 
 /* What they do when there is more to be written than there is room for. */
+#ifdef __GLIBC__
 _Noreturn void callout_overflow(void) __asm__("__chk_fail");
+#else
+_Noreturn static inline void callout_overflow(void) { abort(); }
+#endif
 
 /* The lists of all files with wrappers, ended by NULL (names.c). */
 extern const struct callout_name *const callout_names[];

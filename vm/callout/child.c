@@ -112,7 +112,7 @@ static int callout_waitid(idtype_t kind, id_t id, siginfo_t *info, int options) 
 /* Children that nobody waits for any more, since their greenlets were killed. */
 #define LEFT 64
 
-static pid_t left[LEFT];
+static _Thread_local pid_t left[LEFT];
 
 static void reap_left(void) {
   for (int i = 0; i < LEFT; i++)
@@ -162,7 +162,7 @@ static int callout_system(const char *command) {
   int failure = callout_start_shell(&pid, command, -1, 0);
   if (failure) {
     errno = failure;
-    return failure == ENOMEM || failure == EAGAIN ? -1 : W_EXITCODE(127, 0);
+    return failure == ENOMEM || failure == EAGAIN ? -1 : 127 << 8;
   }
   return callout_reap("system", pid, &status) == -1 ? -1 : status;
 }
