@@ -93,6 +93,24 @@ describe("a kill or a Timeout", function()
     assert(_ == child)
   ]])
 
+  it_does("is raised at the next wait where the program has a hook of its own", [[
+    local mine, other = blocking.socketpair()
+    local message
+    local g = moonlet.spawn(function()
+      debug.sethook(function() end, "", 1000000)
+      message = select(2, blocking.read(mine))
+      blocking.write(other, "ready")
+      message = message .. ", " .. blocking.read(mine)
+      blocking.read(mine)
+      moonlet.sleep(0)
+      message = "not raised"
+    end)
+    moonlet.sleep(0)
+    assert(g:kill())
+    assert(g.value:is(moonlet.GreenletExit))
+    equal("Operation canceled, ready", message)
+  ]])
+
   it_does("waits for a shield to end", [[
     local mine, other = blocking.socketpair()
     local got

@@ -75,6 +75,16 @@ describe("a call that waits", function()
     end
   ]])
 
+  it_does("is named where greenlets are listed", [[
+    local mine = blocking.socketpair()
+    local g = moonlet.spawn(blocking.read, mine)
+    moonlet.sleep(0)
+    local text = {}
+    moonlet.run_info(function(piece) text[#text + 1] = piece end)
+    assert(table.concat(text):find("waits in read", 1, true), table.concat(text))
+    g:kill()
+  ]])
+
   it_does("goes on after a signal", [[
     local mine, other = blocking.pipe()
     local function feed()
@@ -195,6 +205,16 @@ describe("a library that another one loads", function()
       local _, loaded = blocking.load("now.so", %s)
       check(loaded)
     ]]):format(not support.sanitized))
+  end)
+
+  it("lets nobody else run from its constructors", function()
+    callouts.run(LOAD .. [[
+      local ran = false
+      moonlet.spawn(function() ran = true end)
+      local _, loaded = blocking.load("now.so", false, true)
+      equal(false, ran)
+      check(loaded)
+    ]])
   end)
 
   it("is patched each time that it is loaded", function()
