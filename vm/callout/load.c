@@ -16,7 +16,9 @@
 #undef EV_CURRENT
 #include "callout.h"
 
-static void *(*real_dlopen)(const char *file, int mode); /* where it is called here, it is ours */
+/* Where dlopen is called here, it is ours.  (Volatile: a compiler that sees what the value always
+   is would call that by its name.) */
+static void *(*volatile real_dlopen)(const char *file, int mode);
 static bool spare_executable;
 
 #ifdef __GLIBC__
