@@ -33,7 +33,18 @@ describe("patch_c makes cooperative:", function()
     equal("12345", blocking.recv(mine, 5, MSG_WAITALL))
   ]])
 
-  everywhere("input from pipes, and terminals' ends", [[
+  everywhere("input from terminals, timers and the like", [[
+    local mine, other = blocking.terminal()
+    equal("a line\n", fed(function() blocking.write(mine, "a line\n") end, blocking.read, other))
+    assert(blocking.read(mine):find("a line", 1, true))
+    equal("more\n", fed(function() blocking.write(mine, "more\n") end, blocking.fgets, other))
+    local one = ("j"):pack(1)
+    equal(one, select(2, timed(blocking.read, blocking.timerfd(30))))
+    local event = blocking.eventfd()
+    equal(one, fed(function() blocking.write(event, one) end, blocking.read, event))
+  ]])
+
+  everywhere("input from pipes", [[
     for _, name in ipairs { "read", "readv", "read_by_pointer" } do
       local mine, other = blocking.pipe()
       equal("input", fed(function() blocking.write(other, "input") end, blocking[name], mine))

@@ -15,10 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <time.h>
@@ -144,6 +146,25 @@ static int l_pipe(lua_State *L) {
 static int l_socketpair(lua_State *L) {
   int fds[2];
   return two(L, socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), fds);
+}
+
+static int l_eventfd(lua_State *L) { return number(L, eventfd(0, EFD_CLOEXEC)); }
+
+/* A timer that ends once, after so many milliseconds. */
+static int l_timerfd(lua_State *L) {
+  struct itimerspec time = {.it_value.tv_nsec = integer(L, 1) * 1000000L};
+  int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+  timerfd_settime(fd, 0, &time, NULL);
+  return number(L, fd);
+}
+
+/* The two ends of a terminal. */
+static int l_terminal(lua_State *L) {
+  int fds[2] = {posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC), -1};
+  grantpt(fds[0]);
+  unlockpt(fds[0]);
+  fds[1] = open(ptsname(fds[0]), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  return two(L, fds[1] < 0, fds);
 }
 
 static int l_close(lua_State *L) { return number(L, close(integer(L, 1))); }
@@ -442,53 +463,31 @@ static int l_load(lua_State *L) {
 
 static int l_unload(lua_State *L) { return number(L, dlclose(lua_touserdata(L, 1))); }
 
-static const luaL_Reg functions[] = {FUNCTION(read),
-                                     FUNCTION(readv),
-                                     FUNCTION(recv),
-                                     FUNCTION(recvfrom),
-                                     FUNCTION(recvmsg),
-                                     FUNCTION(recvmmsg),
-                                     FUNCTION(write),
-                                     FUNCTION(writev),
-                                     FUNCTION(send),
-                                     FUNCTION(sendto),
-                                     FUNCTION(sendmsg),
-                                     FUNCTION(sendmmsg),
-                                     FUNCTION(sendfile),
-                                     FUNCTION(pipe),
-                                     FUNCTION(socketpair),
-                                     FUNCTION(close),
-                                     FUNCTION(dup2),
-                                     FUNCTION(dup3),
-                                     FUNCTION(nonblocking),
-                                     FUNCTION(is_nonblocking),
-                                     FUNCTION(limit),
-                                     FUNCTION(listen),
-                                     FUNCTION(connect),
-                                     FUNCTION(listen_unix),
-                                     FUNCTION(connect_unix),
-                                     FUNCTION(accept),
-                                     FUNCTION(accept4),
-                                     FUNCTION(poll),
-                                     FUNCTION(ppoll),
-                                     FUNCTION(select),
-                                     FUNCTION(pselect),
-                                     FUNCTION(epoll_wait),
-                                     FUNCTION(epoll_pwait),
-                                     FUNCTION(sleep),
-                                     FUNCTION(usleep),
-                                     FUNCTION(nanosleep),
-                                     FUNCTION(clock_nanosleep),
-                                     FUNCTION(sleep_until),
-                                     FUNCTION(sleep_stubbornly),
-                                     FUNCTION(guarded_read),
-                                     FUNCTION(checked_read),
-                                     FUNCTION(alarmed_read),
-                                     FUNCTION(read_by_pointer),
-                                     FUNCTION(errno_across),
-                                     FUNCTION(load),
-                                     FUNCTION(unload),
-                                     {NULL, NULL}};
+static const luaL_Reg functions[] = {FUNCTION(read),           FUNCTION(readv),
+                                     FUNCTION(recv),           FUNCTION(recvfrom),
+                                     FUNCTION(recvmsg),        FUNCTION(recvmmsg),
+                                     FUNCTION(write),          FUNCTION(writev),
+                                     FUNCTION(send),           FUNCTION(sendto),
+                                     FUNCTION(sendmsg),        FUNCTION(sendmmsg),
+                                     FUNCTION(sendfile),       FUNCTION(pipe),
+                                     FUNCTION(socketpair),     FUNCTION(eventfd),
+                                     FUNCTION(timerfd),        FUNCTION(terminal),
+                                     FUNCTION(close),          FUNCTION(dup2),
+                                     FUNCTION(dup3),           FUNCTION(nonblocking),
+                                     FUNCTION(is_nonblocking), FUNCTION(limit),
+                                     FUNCTION(listen),         FUNCTION(connect),
+                                     FUNCTION(listen_unix),    FUNCTION(connect_unix),
+                                     FUNCTION(accept),         FUNCTION(accept4),
+                                     FUNCTION(poll),           FUNCTION(ppoll),
+                                     FUNCTION(select),         FUNCTION(pselect),
+                                     FUNCTION(epoll_wait),     FUNCTION(epoll_pwait),
+                                     FUNCTION(sleep),          FUNCTION(usleep),
+                                     FUNCTION(nanosleep),      FUNCTION(clock_nanosleep),
+                                     FUNCTION(sleep_until),    FUNCTION(sleep_stubbornly),
+                                     FUNCTION(guarded_read),   FUNCTION(checked_read),
+                                     FUNCTION(alarmed_read),   FUNCTION(read_by_pointer),
+                                     FUNCTION(errno_across),   FUNCTION(load),
+                                     FUNCTION(unload),         {NULL, NULL}};
 
 __attribute__((visibility("default"))) int luaopen_blocking(lua_State *L);
 
