@@ -401,6 +401,8 @@ describe("--monkey", function()
     local code = "m = require [[moonlet.monkey]] print(m.is_patched [[os]], m.is_patched [[io]])"
     assert.equal("true\tfalse\n", (command(0, ("--monkey=os -e '%s'"):format(code))))
     assert.equal("true\ttrue\n", (command(0, ("--monkey -e '%s'"):format(code))))
+    assert.equal("false\ttrue\n",
+                 (command(0, ("--monkey=c,io -e '%s'"):format(code))))
   end)
 end)
 

@@ -14,6 +14,8 @@
 --                    posix.unistd.sleep, posix.time.nanosleep
 --     patch_io       io.stdin, and io.read, io.lines and io.input where they mean it
 --     patch_select   socket.select, posix.poll.poll, posix.poll.rpoll
+--     patch_c        no module: the functions of the C library that block, where C modules and
+--                    the libraries that they use call them
 --
 -- Left as they are: files on disks, standard output, sockets made earlier, socket.serial.
 -- Differs: threads, locks, queues, signals, epoll | patched or taken away | Lua has none of them
@@ -82,10 +84,20 @@ function monkey.patch_select()
   return patch("select")
 end
 
---- Makes blocking calls of C libraries cooperative. This build cannot: it raises an error.
----@raise an error that says so
+--- Makes blocking calls of C libraries cooperative.
+-- Whatever shared libraries are loaded, now or later, lets other greenlets run where it would block
+-- in input or output, poll or select, sleep, a lookup of names, a wait for children or a lock on a
+-- file. Descriptors that do not block, and calls from other threads, are left alone. A library's
+-- handle, such as a connection, belongs to one greenlet at a time, as ever.
+--
+-- A kill or a Timeout ends such a call with the error ECANCELED, and is raised when the library
+-- returns to Lua; in a finalizer a call blocks the whole program. Left as they are: the command
+-- itself, libraries that make system calls of their own, output through FILEs.
+-- Source: gevent has no such thing.
+---@return boolean # true
+---@raise an error on processors other than x86-64 and aarch64
 function monkey.patch_c()
-  error("patch_c is not part of this build: calls of C libraries block the whole program", 2)
+  return patch("c")
 end
 
 --- Does all of the above but patch_c.

@@ -128,6 +128,10 @@ static int capture(lua_State *L) {
   if (status == LUA_YIELD) {
     lua_pushliteral(L, "attempt to yield from outside a coroutine");
   } else {
+    if (interrupt_push_kept(L, g)) {
+      lua_xmove(L, g->L, 1);
+      lua_replace(g->L, -2);
+    }
     lua_pushvalue(g->L, -1);
     lua_xmove(g->L, L, 1);
   }

@@ -357,17 +357,23 @@ struct hub *hub_peek(lua_State *L) {
   return hub && !hub->closed && pthread_equal(hub->thread, pthread_self()) ? hub : NULL;
 }
 
-/* Code that jumped out of a C stack has left the hub in a state that nothing can mend. */
-static void check_stack(struct hub *hub) {
+static bool on_own_stack(const struct hub *hub) {
+#ifndef HAVE_ASAN
   const char *here = __builtin_frame_address(0);
   const struct cstack *stack = hub->stack;
-#ifndef HAVE_ASAN
-  if (stack->map && (here < stack->low || here > stack->high)) {
+  return !stack->map || (here >= stack->low && here <= stack->high);
+#else
+  (void)hub;
+  return true;
+#endif
+}
+
+/* Code that jumped out of a C stack has left the hub in a state that nothing can mend. */
+static void check_stack(struct hub *hub) {
+  if (!on_own_stack(hub)) {
     fprintf(stderr, "moonlet: a C function has jumped from one C stack to another\n");
     abort();
   }
-#endif
-  (void)here, (void)stack;
 }
 
 /* It goes on trying to block while the runtime closes: its stack is left for good. */
@@ -393,22 +399,37 @@ static _Noreturn void refuse_closing(struct hub *hub, lua_State *L, struct green
   __builtin_unreachable();
 }
 
+/* Why nothing can block in L, whoever asks for it; NULL: it can. */
+static const char *why_not(const struct hub *hub, lua_State *L) {
+  const struct greenlet *g = hub->current;
+  if (lua_gc(L, LUA_GCCOUNT) == -1)
+    return "cannot block in a __gc finalizer";
+  if (!g)
+    return "cannot block here: called by the hub itself";
+  if (L == hub->main->L && g != hub->main)
+    return "cannot block on the main Lua state while another greenlet runs";
+  if (hub->hosted && hub->sliced == false && g == hub->main && ev_depth(hub->loop) > 0)
+    return "cannot block inside a callback of the host's loop: spawn a greenlet there";
+  return NULL;
+}
+
 struct greenlet *hub_pinning(struct hub *hub, lua_State *L) {
   struct greenlet *g = hub->current;
-  if (lua_gc(L, LUA_GCCOUNT) == -1)
-    luaL_error(L, "cannot block in a __gc finalizer");
-  if (!g)
-    luaL_error(L, "cannot block here: called by the hub itself");
+  const char *reason = why_not(hub, L);
+  if (reason)
+    luaL_error(L, "%s", reason);
   if (hub->closing)
     refuse_closing(hub, L, g);
-  if (L == hub->main->L && g != hub->main)
-    luaL_error(L, "cannot block on the main Lua state while another greenlet runs");
-  if (hub->hosted && hub->sliced == false && g == hub->main && ev_depth(hub->loop) > 0)
-    luaL_error(L, "cannot block inside a callback of the host's loop: spawn a greenlet there");
   interrupt_check(L, g);
   check_stack(hub);
   if (!cstack_reserve(&hub->stacks))
     luaL_error(L, "cannot map a C stack for %s: %s (%d are in use)",
                (greenlet_name(L, g), lua_tostring(L, -1)), strerror(errno), hub->stacks.count);
   return g;
+}
+
+struct greenlet *hub_pinning_quietly(struct hub *hub, lua_State *L) {
+  if (why_not(hub, L) || !on_own_stack(hub) || !cstack_reserve(&hub->stacks))
+    return NULL;
+  return hub->current;
 }

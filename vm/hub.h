@@ -138,6 +138,7 @@ struct interrupt {
   bool insistent;          /* no shield keeps it off */
   uint16_t depth;          /* shields raised when it was aimed, which do not hold it back */
   bool held;               /* due, but the target was shielded or not blocked */
+  bool kept;               /* it has ended a wait in which nothing could be raised */
   const struct interrupt_kind *kind;
 };
 
@@ -156,7 +157,17 @@ void interrupt_drop_all(struct greenlet *target);
 /* Raises what is due in the current greenlet, if anything is. */
 void interrupt_check(lua_State *L, struct greenlet *g);
 
-/* The same, also of what waits for its turn: for a greenlet that will not block. */
+/* For frames that no error may jump over: whether something is due in it; keeps what was to be
+   raised now until the C function at work in L returns, or the greenlet blocks. */
+bool interrupt_is_due(const struct greenlet *g);
+void interrupt_keep(lua_State *L, struct greenlet *g);
+
+/* Pushes the error of what was kept, for a greenlet that ends by an error which the end of its wait
+   has led to; false: there is none. */
+bool interrupt_push_kept(lua_State *L, struct greenlet *g);
+
+/* The same as interrupt_check, also of what waits for its turn: for a greenlet that will not block.
+ */
 void interrupt_strike(lua_State *L, struct greenlet *g);
 _Noreturn void interrupt_raise(lua_State *L, struct greenlet *g);
 
@@ -295,6 +306,9 @@ void hub_pin(struct hub *hub, struct greenlet *g, lua_State *L);
  */
 static inline struct greenlet *hub_parking(struct hub *hub, lua_State *L);
 struct greenlet *hub_pinning(struct hub *hub, lua_State *L);
+
+/* The same for code that no error may jump over: NULL where nothing can block. */
+struct greenlet *hub_pinning_quietly(struct hub *hub, lua_State *L);
 
 /* The hub's clock, seconds; monotonic, or virtual. */
 static inline double hub_now(struct hub *hub) {

@@ -50,7 +50,7 @@ static void take_back(struct interrupt *self) {
     list_remove(&self->run.link);
   if (self->held)
     g->held--;
-  self->held = false;
+  self->held = self->kept = false;
   list_remove(&self->aimed);
   self->target = NULL;
 }
@@ -82,14 +82,21 @@ void interrupt_raise(lua_State *L, struct greenlet *g) {
   __builtin_unreachable();
 }
 
-/* Raises the first one that no shield keeps off, of those held back and perhaps those queued. */
-static void raise_first(lua_State *L, struct greenlet *g, bool queued) {
+/* The first one that no shield keeps off, of those held back and perhaps those queued. */
+static struct interrupt *first_due(const struct greenlet *g, bool queued) {
   list_each(it, &g->aimed) {
     struct interrupt *due = container_of(it, struct interrupt, aimed);
-    if ((due->held || (queued && list_linked(&due->run.link))) && !is_shielded(due)) {
-      g->interrupt = due;
-      interrupt_raise(L, g);
-    }
+    if ((due->held || (queued && list_linked(&due->run.link))) && !is_shielded(due))
+      return due;
+  }
+  return NULL;
+}
+
+static void raise_first(lua_State *L, struct greenlet *g, bool queued) {
+  struct interrupt *due = first_due(g, queued);
+  if (due) {
+    g->interrupt = due;
+    interrupt_raise(L, g);
   }
 }
 
@@ -99,6 +106,38 @@ void interrupt_check(lua_State *L, struct greenlet *g) {
 }
 
 void interrupt_strike(lua_State *L, struct greenlet *g) { raise_first(L, g, true); }
+
+bool interrupt_is_due(const struct greenlet *g) { return g->held && first_due(g, false); }
+
+static void raise_kept(lua_State *L, lua_Debug *ar) {
+  struct hub *hub = hub_running;
+  (void)ar;
+  lua_sethook(L, NULL, 0, 0);
+  if (hub && hub->current)
+    interrupt_check(L, hub->current);
+}
+
+/* Raised when the C function returns that is at work.  A hook of somebody else's stays: then it is
+   when the greenlet blocks next. */
+void interrupt_keep(lua_State *L, struct greenlet *g) {
+  g->interrupt->held = g->interrupt->kept = true;
+  g->held++;
+  g->interrupt = NULL;
+  if (!lua_gethook(L))
+    lua_sethook(L, raise_kept, LUA_MASKRET | LUA_MASKCOUNT, 1);
+}
+
+bool interrupt_push_kept(lua_State *L, struct greenlet *g) {
+  struct interrupt *due = g->held ? first_due(g, false) : NULL;
+  if (!due || !due->kept)
+    return false;
+  int place = lua_gettop(L) + 1;
+  take_back(due);
+  due->kind->push(L, g->hub, due);
+  lua_replace(L, place);
+  lua_settop(L, place);
+  return true;
+}
 
 /* ---- kills ---- */
 

@@ -202,11 +202,16 @@ static struct io *find(struct hub *hub, int fd) {
   return io;
 }
 
-struct link *io_ring(lua_State *L, struct hub *hub, int fd) {
+struct link *io_find_ring(struct hub *hub, int fd) {
   struct io *io = find(hub, fd);
-  if (!io)
+  return io ? &io->waiting : NULL;
+}
+
+struct link *io_ring(lua_State *L, struct hub *hub, int fd) {
+  struct link *ring = io_find_ring(hub, fd);
+  if (!ring)
     luaL_error(L, "not enough memory");
-  return &io->waiting;
+  return ring;
 }
 
 struct link *io_own(lua_State *L, struct hub *hub, int *holder) {

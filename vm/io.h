@@ -32,8 +32,9 @@ void io_verify_untried(struct hub *hub);
 /* How many waiters were told since the last call that their descriptor is ready. */
 int io_take_found(struct hub *hub);
 
-/* The ring of those who wait for `fd`; raises when out of memory. */
+/* The ring of those who wait for `fd`; raises when out of memory, or returns NULL. */
 struct link *io_ring(lua_State *L, struct hub *hub, int fd);
+struct link *io_find_ring(struct hub *hub, int fd);
 
 /*
  * The descriptor *holder belongs to the handle that holds it from now on, which calls

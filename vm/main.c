@@ -55,7 +55,7 @@ static const char help_text[] =
     "  -                     end of the options; the script is standard input\n"
     "Options of Moonlet:\n"
     "  --monkey[=list]       make blocking functions cooperative before anything loads:\n"
-    "                        all of them, or a list of socket,ssl,os,io,select\n"
+    "                        all of them but c, or a list of socket,ssl,os,io,select,c\n"
     "  --watchdog[=seconds]  report a greenlet that holds the hub longer (default 1)\n"
     "  --stats               print the runtime's counters at exit\n"
     "  --help, --version     print this text or the version, and end\n";
@@ -130,7 +130,7 @@ static bool has_name(const char *arg, const char *name, const char **value) {
 }
 
 static bool can_patch(const char *name, size_t length) {
-  static const char *const names[] = {"all", "socket", "ssl", "os", "io", "select"};
+  static const char *const names[] = {"all", "socket", "ssl", "os", "io", "select", "c"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (strlen(names[i]) == length && memcmp(names[i], name, length) == 0)
       return true;

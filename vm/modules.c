@@ -7,6 +7,7 @@
 #include "moonlet.h"
 #include "searcher.h"
 
+MOONLET_API int luaopen_moonlet_callout_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_edge_core(lua_State *L);
 MOONLET_API int luaopen_moonlet_event(lua_State *L);
 MOONLET_API int luaopen_moonlet_select(lua_State *L);
@@ -26,6 +27,7 @@ MOONLET_API int luaopen_moonlet_wsapi_core(lua_State *L);
 
 const luaL_Reg moonlet_modules[] = {{"moonlet", luaopen_moonlet},
                                     {"moonlet.class", luaopen_moonlet_class},
+                                    {"moonlet.callout.core", luaopen_moonlet_callout_core},
                                     {"moonlet.edge.core", luaopen_moonlet_edge_core},
                                     {"moonlet.event", luaopen_moonlet_event},
                                     {"moonlet.select", luaopen_moonlet_select},

@@ -98,6 +98,18 @@ static void join(struct hub *hub, struct greenlet *g) {
     g->waiting->enter(g->ring);
 }
 
+/* It runs again: whatever the wait has registered is taken back. */
+static inline void end_waiting(struct greenlet *g) {
+  const struct wait_kind *kind = g->waiting;
+  struct link *ring = g->ring;
+  if (timer_running(&g->timer))
+    timer_stop(&g->hub->timers, &g->timer);
+  g->ring = NULL;
+  g->hub->refs -= kind->external;
+  if (kind->leave)
+    kind->leave(ring);
+}
+
 /* The greenlet runs again: finishes its operation, or goes back to its place in the ring. */
 static int woken(lua_State *L, struct greenlet *g) {
   const struct wait_kind *kind = g->waiting;
@@ -105,12 +117,7 @@ static int woken(lua_State *L, struct greenlet *g) {
   bool limited = timer_running(&g->timer), timed_out = g->timed_out, notified = g->notified;
   uint64_t ticket = g->wait.ticket;
 
-  if (limited)
-    timer_stop(&g->hub->timers, &g->timer);
-  g->ring = NULL;
-  g->hub->refs -= kind->external;
-  if (kind->leave)
-    kind->leave(ring);
+  end_waiting(g);
   if (unlikely(g->interrupt != NULL))
     interrupt_raise(L, g);
   g->waiting = NULL;
@@ -207,6 +214,39 @@ bool wait_here(lua_State *L, struct link *ring, double limit, const struct wait_
   join(hub, g);
   pin(L, hub, g);
   return g->notified;
+}
+
+/* Its timer, or its turn; false: there is no memory for a timer. */
+static bool limit_quietly(struct hub *hub, struct greenlet *g, double limit) {
+  if (limit == NO_LIMIT || limit <= 0)
+    return true;
+  if (!timers_reserve(&hub->timers))
+    return false;
+  timer_start(&hub->timers, &g->timer, hub_due(hub, limit));
+  return true;
+}
+
+enum wait_end wait_quietly(struct hub *hub, struct link *ring, double limit,
+                           const struct wait_kind *kind) {
+  lua_State *L = hub_at_work(hub);
+  struct greenlet *g = hub_pinning_quietly(hub, L);
+  assert(!kind->step && (!ring || limit > 0));
+  if (g && (interrupt_is_due(g) || (hub->closing && g != hub->main)))
+    return WAIT_CANCELLED;
+  if (!g || hub->closing || !limit_quietly(hub, g, limit))
+    return WAIT_REFUSED;
+  start_waiting(g, ring, kind);
+  join(hub, g);
+  if (limit <= 0)
+    hub_push(hub, &g->run);
+  hub_pin(hub, g, L);
+  end_waiting(g);
+  g->waiting = NULL;
+  if (g->interrupt) {
+    interrupt_keep(L, g);
+    return WAIT_CANCELLED;
+  }
+  return g->notified ? WAIT_NOTIFIED : WAIT_TIMED_OUT;
 }
 
 /* The most frequent wait of all: nothing is registered but the turn in the run queue. */

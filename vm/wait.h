@@ -85,6 +85,21 @@ int wait_for(lua_State *L, struct link *ring, int arg, const struct wait_kind *k
  */
 bool wait_here(lua_State *L, struct link *ring, double limit, const struct wait_kind *kind);
 
+/*
+ * The same under frames that no error may jump over, those of a C library: raises nothing, and
+ * leaves Lua's stack alone.  A kill or Timeout ends the wait, stays due, and is raised when the
+ * C function that Lua has called returns; until then further waits of this kind end at once.
+ * With a limit of 0 or less, and no ring, it lets every other ready greenlet run once.
+ */
+enum wait_end {
+  WAIT_NOTIFIED,
+  WAIT_TIMED_OUT,
+  WAIT_CANCELLED, /* something is due that will be raised */
+  WAIT_REFUSED    /* nothing can wait here, such as in a finalizer */
+};
+enum wait_end wait_quietly(struct hub *hub, struct link *ring, double limit,
+                           const struct wait_kind *kind);
+
 /* For a step that is about to return WAIT_AGAIN: a limited wait has so much time from now on. */
 void wait_renew(struct greenlet *g, double limit);
 

@@ -1,0 +1,3 @@
+-- Blocking calls of C libraries.
+
+return require("moonlet.callout.core").patch

@@ -1,0 +1,123 @@
+/* callout.c: how a wrapper waits (see callout.h). */
+#define _GNU_SOURCE
+#include "callout.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "../io.h"
+#include "context.h"
+
+#define TICKS 64   /* calls that found something ready, between two looks at the clock */
+#define SLICE 0.01 /* so long without other greenlets is too long */
+#define SHORTEST_PAUSE 0.001
+#define LONGEST_PAUSE 0.05
+
+_Thread_local int callout_barred;
+
+/* ---- in the hub ---- */
+
+static pid_t process; /* that has the hubs; a child of vfork or clone is another, in our memory */
+
+static void note_process(void) { process = getpid(); }
+
+void callout_open(void) {
+  note_process();
+  pthread_atfork(NULL, NULL, note_process);
+}
+
+enum callout_end callout_wait(struct hub *hub, struct link *ring, double due,
+                              const struct wait_kind *kind) {
+  struct callout_state state;
+  double limit = due == NO_LIMIT ? NO_LIMIT : due - hub_now(hub);
+  if (getpid() != process)
+    return CALLOUT_REFUSED;
+  if (ring && limit <= 0)
+    return CALLOUT_LATE;
+  callout_leave(&state);
+  enum wait_end end = wait_quietly(hub, ring, limit, kind);
+  callout_return(&state);
+  if (end == WAIT_REFUSED)
+    return CALLOUT_REFUSED;
+  if (end != WAIT_CANCELLED)
+    return end == WAIT_NOTIFIED ? CALLOUT_AGAIN : CALLOUT_LATE;
+  errno = ECANCELED;
+  return CALLOUT_FAILED;
+}
+
+enum callout_end callout_sleep(struct hub *hub, const char *name, double seconds) {
+  const struct wait_kind kind = {.name = name};
+  double due = seconds > 0 ? hub_due(hub, seconds) : 0;
+  enum callout_end end = callout_wait(hub, NULL, due, &kind);
+  return end == CALLOUT_LATE ? CALLOUT_AGAIN : end;
+}
+
+enum callout_end callout_back_off(struct hub *hub, const char *name, double *pause) {
+  *pause = *pause ? *pause * 2 : SHORTEST_PAUSE;
+  if (*pause > LONGEST_PAUSE)
+    *pause = LONGEST_PAUSE;
+  return callout_sleep(hub, name, *pause);
+}
+
+void callout_tick(struct hub *hub) {
+  static _Thread_local int ticks;
+  if (likely(++ticks < TICKS))
+    return;
+  ticks = 0;
+  if (hub_now(hub) - hub->polled_at > SLICE) {
+    int error = errno;
+    callout_sleep(hub, "its turn", 0);
+    errno = error;
+  }
+}
+
+/* ---- for a descriptor ---- */
+
+/* Finds out whether it blocks at all, and for how long. */
+static enum callout_end begin(struct callout *call) {
+  struct timeval limit = {0};
+  socklen_t size = sizeof limit;
+  int flags = fcntl(call->fd, F_GETFL);
+  if (flags == -1)
+    return CALLOUT_FAILED;
+  errno = EAGAIN;
+  if (flags & O_NONBLOCK)
+    return CALLOUT_FAILED;
+  call->begun = true;
+  call->due = NO_LIMIT;
+  if (call->option && getsockopt(call->fd, SOL_SOCKET, call->option, &limit, &size) == 0 &&
+      (limit.tv_sec || limit.tv_usec))
+    call->due = hub_due(call->hub, (double)limit.tv_sec + (double)limit.tv_usec * 1e-6);
+  return CALLOUT_AGAIN;
+}
+
+enum callout_end callout_wait_fd(struct callout *call) {
+  const struct wait_kind kind = {
+      .name = call->name, .external = true, .enter = io_enter, .leave = io_leave};
+  if (!call->begun && begin(call) == CALLOUT_FAILED)
+    return CALLOUT_FAILED;
+  struct link *ring = io_find_ring(call->hub, call->fd);
+  struct greenlet *g = call->hub->current;
+  if (!ring)
+    return CALLOUT_REFUSED;
+  g->wait.events = (short)call->events;
+  g->wait.revents = 0;
+  enum callout_end end = callout_wait(call->hub, ring, call->due, &kind);
+  if (end == CALLOUT_AGAIN && g->wait.revents == IO_CLOSED) {
+    errno = EBADF;
+    return CALLOUT_FAILED;
+  }
+  if (end != CALLOUT_LATE)
+    return end;
+  errno = EAGAIN;
+  return CALLOUT_FAILED;
+}
+
+void callout_forget_fd(int fd) {
+  struct hub *hub = hub_running;
+  if (hub && !hub->closed && getpid() == process)
+    io_disown(hub, fd);
+}
