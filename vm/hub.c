@@ -357,7 +357,7 @@ struct hub *hub_peek(lua_State *L) {
   return hub && !hub->closed && pthread_equal(hub->thread, pthread_self()) ? hub : NULL;
 }
 
-static bool on_own_stack(const struct hub *hub) {
+static inline bool on_own_stack(const struct hub *hub) {
 #ifndef HAVE_ASAN
   const char *here = __builtin_frame_address(0);
   const struct cstack *stack = hub->stack;
@@ -369,7 +369,7 @@ static bool on_own_stack(const struct hub *hub) {
 }
 
 /* Code that jumped out of a C stack has left the hub in a state that nothing can mend. */
-static void check_stack(struct hub *hub) {
+static inline void check_stack(struct hub *hub) {
   if (!on_own_stack(hub)) {
     fprintf(stderr, "moonlet: a C function has jumped from one C stack to another\n");
     abort();
@@ -400,7 +400,7 @@ static _Noreturn void refuse_closing(struct hub *hub, lua_State *L, struct green
 }
 
 /* Why nothing can block in L, whoever asks for it; NULL: it can. */
-static const char *why_not(const struct hub *hub, lua_State *L) {
+static inline const char *why_not(const struct hub *hub, lua_State *L) {
   const struct greenlet *g = hub->current;
   if (lua_gc(L, LUA_GCCOUNT) == -1)
     return "cannot block in a __gc finalizer";
