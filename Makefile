@@ -209,6 +209,8 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.c.o $(TEST_SUPPORT) $(addprefix $(BUILD)/
 
 tested = $(or $(call object,$(shell sed -n '1,5s|.*sources: \(.*\) \*/|\1|p' tests/$*.c)), \
   $(if $(shell sed -n '1,5{/shared-library/p}' tests/$*.c),$(shared_library)),$(BUILD)/libmoonlet.a)
+shared_library = -L$(BUILD) -Wl,-rpath,'$$ORIGIN/..' -lmoonlet
+
 # A module that blocks, as others are linked: its calls bound late and checked, or all at once.
 $(BUILD)/tests/callout/lazy.so: private linked = -fplt -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 \
   -Wl,-z,lazy,-rpath,'$$ORIGIN'
@@ -217,8 +219,6 @@ $(TEST_MODULES): $(wildcard tests/callout/*) $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) $(linked) $(LIBFLAG) -o $@ \
 	  $(filter %.c,$^)
-
-shared_library = -L$(BUILD) -Wl,-rpath,'$$ORIGIN/..' -lmoonlet
 
 test: ## Run the C tests, the specs (under moonlet and under lua5.4) and the tutorial
 	@$(call ensure,$(BUILD_PACKAGES) $(TEST_PACKAGES))
