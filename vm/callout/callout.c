@@ -10,6 +10,7 @@
 
 #include "../io.h"
 #include "context.h"
+#include "locks.h"
 
 #define TICKS 64   /* calls that found something ready, between two looks at the clock */
 #define SLICE 0.01 /* so long without other greenlets is too long */
@@ -25,27 +26,41 @@ static pid_t process; /* that has the hubs; a child of vfork or clone is another
 static void note_process(void) { process = getpid(); }
 
 void callout_open(void) {
+  callout_open_conditions();
   note_process();
   pthread_atfork(NULL, NULL, note_process);
 }
 
-enum callout_end callout_wait(struct hub *hub, struct link *ring, double due,
-                              const struct wait_kind *kind) {
+typedef enum wait_end waiting(struct hub *hub, struct link *ring, double limit,
+                              const struct wait_kind *kind);
+
+static enum callout_end wait_by(waiting *wait, struct hub *hub, struct link *ring, double due,
+                                const struct wait_kind *kind) {
   struct callout_state state;
   double limit = due == NO_LIMIT ? NO_LIMIT : due - hub_now(hub);
   if (getpid() != process)
     return CALLOUT_REFUSED;
   if (ring && limit <= 0)
     return CALLOUT_LATE;
-  callout_leave(&state);
-  enum wait_end end = wait_quietly(hub, ring, limit, kind);
-  callout_return(&state);
+  callout_leave(hub, &state);
+  enum wait_end end = wait(hub, ring, limit, kind);
+  callout_return(hub, &state);
   if (end == WAIT_REFUSED)
     return CALLOUT_REFUSED;
   if (end != WAIT_CANCELLED)
     return end == WAIT_NOTIFIED ? CALLOUT_AGAIN : CALLOUT_LATE;
-  errno = ECANCELED;
+  errno = wait == wait_firmly ? EDEADLK : ECANCELED;
   return CALLOUT_FAILED;
+}
+
+enum callout_end callout_wait(struct hub *hub, struct link *ring, double due,
+                              const struct wait_kind *kind) {
+  return wait_by(wait_quietly, hub, ring, due, kind);
+}
+
+enum callout_end callout_wait_firmly(struct hub *hub, struct link *ring, double due,
+                                     const struct wait_kind *kind) {
+  return wait_by(wait_firmly, hub, ring, due, kind);
 }
 
 enum callout_end callout_sleep(struct hub *hub, const char *name, double seconds) {

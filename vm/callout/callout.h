@@ -49,10 +49,11 @@ struct callout_name {
   void *wrapper;    /* what is called instead */
   void *real;       /* the function; NULL where the C library has none */
   bool own;         /* in our own object, too */
+  const char *only; /* in objects of which the files' names begin so; NULL: in all */
 };
 
 #define CALLOUT(name)                                                                              \
-  { #name, (void *)callout_##name, (void *)name, false }
+  { #name, (void *)callout_##name, (void *)name, false, NULL }
 
 /*
  * Functions that headers do not declare, such as those for _FORTIFY_SOURCE:
@@ -61,10 +62,10 @@ struct callout_name {
  */
 #define CALLOUT_REAL(name) extern void real_##name(void) __asm__(#name) __attribute__((weak))
 #define CALLOUT_HIDDEN(name, wrapper)                                                              \
-  { #name, (void *)callout_##wrapper, (void *)real_##name, false }
+  { #name, (void *)callout_##wrapper, (void *)real_##name, false, NULL }
 
 #define CALLOUT_END                                                                                \
-  { NULL, NULL, NULL, false }
+  { NULL, NULL, NULL, false, NULL }
 
 /* What they do when there is more to be written than there is room for. */
 #ifdef __GLIBC__
@@ -87,13 +88,19 @@ void callout_open(void);
 
 /* ---- who may wait ---- */
 
-/* In this thread: how many are at work that no other greenlet may run inside of. */
-extern _Thread_local int callout_barred;
+/* In this thread: how many are at work that no other greenlet may run inside of.  (Signal handlers
+   ask as well: no memory may have to be found for it.) */
+extern _Thread_local int callout_barred __attribute__((tls_model("initial-exec")));
+
+/* Those that are still at work: a handler of a signal may have been left by a jump (handler.c). */
+bool callout_is_barred(const struct hub *hub);
 
 /* The hub in whose current greenlet a wrapper may wait; NULL: it must not. */
 static inline struct hub *callout_hub(void) {
   struct hub *hub = hub_running;
-  return hub && hub->current && !hub->polling && !callout_barred ? hub : NULL;
+  if (!hub || !hub->current || hub->polling)
+    return NULL;
+  return likely(!callout_barred) || !callout_is_barred(hub) ? hub : NULL;
 }
 
 /* ---- waiting ---- */
@@ -126,6 +133,11 @@ enum callout_end callout_wait_fd(struct callout *call);
 /* Waits in a ring until `due`, in the hub's time: then it is CALLOUT_LATE. */
 enum callout_end callout_wait(struct hub *hub, struct link *ring, double due,
                               const struct wait_kind *kind);
+
+/* The same where a kill or a Timeout must not end it: fails with EDEADLK when nothing is left that
+   could wake it. */
+enum callout_end callout_wait_firmly(struct hub *hub, struct link *ring, double due,
+                                     const struct wait_kind *kind);
 
 /* Sleeps; CALLOUT_AGAIN when the time is over.  Nothing, or less: lets the others run once. */
 enum callout_end callout_sleep(struct hub *hub, const char *name, double seconds);

@@ -168,7 +168,7 @@ static int callout_system(const char *command) {
 }
 
 const struct callout_name callout_child_names[] = {
-    {"wait", (void *)callout_wait_any, (void *)wait, false},
+    {"wait", (void *)callout_wait_any, (void *)wait, false, NULL},
     CALLOUT(waitpid),
     CALLOUT(wait3),
     CALLOUT(wait4),
