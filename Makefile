@@ -198,9 +198,21 @@ $(BUILD)/moonlet.pc: vm/moonlet.pc.in FORCE
 
 # ---- Tests -------------------------------------------------------------------------------------
 
+# Modules that wait where it is hard to be safe, each of a source; libnss_slow looks users up.
+PITFALL_MODULES = $(patsubst %,$(BUILD)/tests/pitfalls/%.so,thread locks libslow libnss_slow \
+  $(if $(filter ssl,$(EXTENSIONS_BUILT)),secure))
+$(BUILD)/tests/pitfalls/libslow.so: private linked = -Wl,-soname,libslow.so
+$(BUILD)/tests/pitfalls/libnss_slow.so: private linked = -Wl,-soname,libnss_slow.so.2 \
+  -L$(BUILD)/tests/pitfalls -lslow -Wl,-rpath,'$$ORIGIN'
+$(BUILD)/tests/pitfalls/libnss_slow.so: $(BUILD)/tests/pitfalls/libslow.so
+$(BUILD)/tests/pitfalls/secure.so: private linked = $(call about_library,--libs,ssl)
+$(PITFALL_MODULES): $(BUILD)/tests/pitfalls/%.so: tests/pitfalls/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) $(LIBFLAG) -o $@ $< $(linked)
+
 # A test is linked with libmoonlet.a, or with what its first lines ask for: "shared-library" means
 # libmoonlet.so; "sources: vm/a.c vm/b.S" those alone, whose internal functions it calls.
-test-programs: $(TEST_PROGRAMS) $(TEST_MODULES)
+test-programs: $(TEST_PROGRAMS) $(TEST_MODULES) $(PITFALL_MODULES)
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.c.o $(TEST_SUPPORT) $(addprefix $(BUILD)/libmoonlet.,a so)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(tested) $(LUA_LIBS) $(EV_LIBS) $(SYSTEM_LIBS)
