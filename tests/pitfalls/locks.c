@@ -49,12 +49,13 @@ static int l_new(lua_State *L) {
   static const char *const names[] = {"normal", "recursive", "checked", NULL};
   static const int kinds[] = {PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE,
                               PTHREAD_MUTEX_ERRORCHECK};
+  int kind = kinds[luaL_checkoption(L, 1, "normal", names)];
   struct lock *lock = lua_newuserdatauv(L, sizeof *lock, 0);
   pthread_mutexattr_t attributes;
   pthread_condattr_t condition;
   memset(lock, 0, sizeof *lock);
   pthread_mutexattr_init(&attributes);
-  pthread_mutexattr_settype(&attributes, kinds[luaL_checkoption(L, 1, "normal", names)]);
+  pthread_mutexattr_settype(&attributes, kind);
   pthread_mutex_init(&lock->mutex, &attributes);
   pthread_rwlock_init(&lock->rwlock, NULL);
   pthread_cond_init(&lock->condition, NULL);
