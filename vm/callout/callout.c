@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 #define SLICE 0.01 /* so long without other greenlets is too long */
 #define SHORTEST_PAUSE 0.001
 #define LONGEST_PAUSE 0.05
+#define PATIENCE 2.0 /* of a finalizer */
 
 _Thread_local int callout_barred;
 
@@ -89,6 +91,22 @@ void callout_tick(struct hub *hub) {
   }
 }
 
+/* A finalizer really waits, and holds up everything: not for long. */
+enum callout_end callout_wait_patiently(struct hub *hub, struct pollfd *polled, nfds_t count,
+                                        double due) {
+  if (getpid() != process || lua_gc(hub_at_work(hub), LUA_GCCOUNT) != -1)
+    return CALLOUT_REFUSED;
+  double left = due - hub_now(hub);
+  int found = poll(polled, count, (int)(fmin(fmax(left, 0), PATIENCE) * 1e3) + 1);
+  if (found > 0 || (found < 0 && errno == EINTR))
+    return CALLOUT_AGAIN;
+  if (found == 0 && left <= PATIENCE)
+    return CALLOUT_LATE;
+  if (found == 0)
+    errno = ETIMEDOUT;
+  return CALLOUT_FAILED;
+}
+
 /* ---- for a descriptor ---- */
 
 /* Finds out whether it blocks at all, and for how long. */
@@ -121,6 +139,11 @@ enum callout_end callout_wait_fd(struct callout *call) {
   g->wait.events = (short)call->events;
   g->wait.revents = 0;
   enum callout_end end = callout_wait(call->hub, ring, call->due, &kind);
+  if (end == CALLOUT_REFUSED) {
+    struct pollfd polled = {.fd = call->fd};
+    polled.events = call->events & EV_READ ? POLLIN : POLLOUT;
+    end = callout_wait_patiently(call->hub, &polled, 1, call->due);
+  }
   if (end == CALLOUT_AGAIN && g->wait.revents == IO_CLOSED) {
     errno = EBADF;
     return CALLOUT_FAILED;

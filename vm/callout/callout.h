@@ -37,6 +37,7 @@
 #ifndef MOONLET_CALLOUT_H
 #define MOONLET_CALLOUT_H
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
@@ -138,6 +139,11 @@ enum callout_end callout_wait(struct hub *hub, struct link *ring, double due,
    could wake it. */
 enum callout_end callout_wait_firmly(struct hub *hub, struct link *ring, double due,
                                      const struct wait_kind *kind);
+
+/* What remains when nothing can wait: in a finalizer it is really waited for, two seconds at most.
+   Fails with ETIMEDOUT after that; CALLOUT_REFUSED elsewhere. */
+enum callout_end callout_wait_patiently(struct hub *hub, struct pollfd *polled, nfds_t count,
+                                        double due);
 
 /* Sleeps; CALLOUT_AGAIN when the time is over.  Nothing, or less: lets the others run once. */
 enum callout_end callout_sleep(struct hub *hub, const char *name, double seconds);
