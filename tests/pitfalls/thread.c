@@ -183,13 +183,16 @@ static int l_fork_and_wait(lua_State *L) {
   return 1;
 }
 
-/* A child of vfork closes the descriptor, waits, and ends. */
+/* A child of vfork closes the descriptor, changes its signal mask, waits, and ends. */
 static int l_vfork_and_close(lua_State *L) {
   int fd = (int)luaL_checkinteger(L, 1), status = 0;
   useconds_t time = (useconds_t)(luaL_checknumber(L, 2) * 1e6);
+  sigset_t set;
+  sigfillset(&set);
   pid_t child = vfork();
   if (child == 0) {
     close(fd);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
     usleep(time);
     _exit(0);
   }

@@ -27,6 +27,8 @@ static pid_t process; /* that has the hubs; a child of vfork or clone is another
 
 static void note_process(void) { process = getpid(); }
 
+bool callout_is_child(void) { return getpid() != process; }
+
 void callout_open(void) {
   callout_open_conditions();
   note_process();
@@ -40,7 +42,7 @@ static enum callout_end wait_by(waiting *wait, struct hub *hub, struct link *rin
                                 const struct wait_kind *kind) {
   struct callout_state state;
   double limit = due == NO_LIMIT ? NO_LIMIT : due - hub_now(hub);
-  if (getpid() != process)
+  if (callout_is_child())
     return CALLOUT_REFUSED;
   if (ring && limit <= 0)
     return CALLOUT_LATE;
@@ -94,7 +96,7 @@ void callout_tick(struct hub *hub) {
 /* A finalizer really waits, and holds up everything: not for long. */
 enum callout_end callout_wait_patiently(struct hub *hub, struct pollfd *polled, nfds_t count,
                                         double due) {
-  if (getpid() != process || lua_gc(hub_at_work(hub), LUA_GCCOUNT) != -1)
+  if (callout_is_child() || lua_gc(hub_at_work(hub), LUA_GCCOUNT) != -1)
     return CALLOUT_REFUSED;
   double left = due - hub_now(hub);
   int found = poll(polled, count, (int)(fmin(fmax(left, 0), PATIENCE) * 1e3) + 1);
@@ -156,6 +158,6 @@ enum callout_end callout_wait_fd(struct callout *call) {
 
 void callout_forget_fd(int fd) {
   struct hub *hub = hub_running;
-  if (hub && !hub->closed && getpid() == process)
+  if (hub && !hub->closed && !callout_is_child())
     io_disown(hub, fd);
 }

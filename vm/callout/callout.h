@@ -104,6 +104,9 @@ static inline struct hub *callout_hub(void) {
   return likely(!callout_barred) || !callout_is_barred(hub) ? hub : NULL;
 }
 
+/* This is a child of vfork or the like, in the memory of its parent: it must not change it. */
+bool callout_is_child(void);
+
 /* ---- waiting ---- */
 
 enum callout_end {

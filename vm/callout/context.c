@@ -67,13 +67,13 @@ void callout_return(const struct hub *hub, const struct callout_state *saved) {
 /* The greenlet whose changes are its own; NULL: they are the thread's. */
 static const struct greenlet *changer(void) {
   const struct hub *hub = hub_running;
-  return hub && hub->current != hub->main ? hub->current : NULL;
+  return hub && hub->current != hub->main && !callout_is_child() ? hub->current : NULL;
 }
 
 static locale_t callout_uselocale(locale_t wanted) {
   locale_t before = uselocale(wanted);
-  const struct greenlet *g = changer();
-  if (!wanted || !before || !g)
+  const struct greenlet *g = wanted && before ? changer() : NULL;
+  if (!g)
     return before;
   if (!locale.owner)
     locale.base = before;
