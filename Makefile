@@ -26,7 +26,7 @@ BUILD_PACKAGES = gcc libc6-dev make pkg-config liblua5.4-dev lua5.4 libev-dev li
   libzmq3-dev
 TEST_PACKAGES  = lua-busted lua-lpeg lua-socket lua-sec lua-redis lua-wsapi lua-orbit redis-server \
   openssl curl nghttp2-client wrk netcat-openbsd python3-websockets node-ws lua-dkjson \
-  lua-sql-postgres postgresql python3-zmq iproute2
+  lua-sql-postgres postgresql lua-sql-sqlite3 lua-ldap python3-zmq iproute2
 LINT_PACKAGES  = clang clang-format clang-tidy lua-check
 OTHER_PACKAGES = valgrind luarocks
 BROWSER_PACKAGES = chromium chromium-driver fonts-dejavu-core # for `make browser`
