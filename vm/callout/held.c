@@ -8,8 +8,7 @@
 
 _Thread_local struct held **held_buckets;
 
-/* Records that are not in use. */
-static _Thread_local struct held *spare __attribute__((tls_model("initial-exec")));
+_Thread_local struct held *held_spare;
 
 /* ---- memory ---- */
 
@@ -30,7 +29,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void free_table(void *block) {
   struct table *table = block;
   held_buckets = NULL;
-  spare = NULL;
+  held_spare = NULL;
   while (table->memory) {
     struct memory *memory = table->memory;
     table->memory = memory->before;
@@ -63,8 +62,10 @@ static bool find_memory(void) {
   memory->before = table->memory;
   table->memory = memory;
   for (int i = 0; i < SLAB; i++) {
-    memory->slab[i].next = spare;
-    spare = &memory->slab[i];
+    struct held *held = &memory->slab[i];
+    *held = (struct held){.next = held_spare};
+    list_init(&held->waiting);
+    held_spare = held;
   }
   return true;
 }
@@ -72,27 +73,16 @@ static bool find_memory(void) {
 /* ---- records ---- */
 
 struct held *held_add(const void *lock) {
-  if (unlikely(!spare) && !find_memory())
-    return NULL;
-  struct held *held = spare, **bucket = &held_buckets[held_hash(lock)];
-  spare = held->next;
-  held->next = *bucket;
-  held->lock = lock;
-  held->count = held->strays = held->waiters = 0;
-  list_init(&held->waiting);
-  *bucket = held;
-  return held;
+  return likely(held_spare != NULL) || find_memory() ? held_take(held_bucket(lock), lock) : NULL;
 }
 
 void held_trim(struct held *held) {
   if (held->count || held->strays || held->waiters)
     return;
-  struct held **place = &held_buckets[held_hash(held->lock)];
+  struct held **place = held_bucket(held->lock);
   while (*place != held)
     place = &(*place)->next;
-  *place = held->next;
-  held->next = spare;
-  spare = held;
+  held_drop(place);
 }
 
 struct greenlet *held_owner(const struct hub *hub, const struct held *held) {

@@ -11,7 +11,7 @@
 
 #include "callout.h"
 
-#define HELD_BUCKETS 256
+#define HELD_BUCKETS 256 /* a byte of the hash */
 
 struct held {
   struct held *next; /* in its bucket */
@@ -27,13 +27,16 @@ struct held {
 /* NULL: there was no lock yet. */
 extern _Thread_local struct held **held_buckets __attribute__((tls_model("initial-exec")));
 
-static inline unsigned held_hash(const void *lock) {
-  return (unsigned)((uintptr_t)lock * UINT64_C(0x9e3779b97f4a7c15) >> 56) % HELD_BUCKETS;
+/* Records that are not in use: of no lock, and nobody holds it or waits for it. */
+extern _Thread_local struct held *held_spare __attribute__((tls_model("initial-exec")));
+
+static inline struct held **held_bucket(const void *lock) {
+  return &held_buckets[(uintptr_t)lock * UINT64_C(0x9e3779b97f4a7c15) >> 56];
 }
 
 /* Its record; NULL: no greenlet of this thread holds it or waits for it. */
 static inline struct held *held_find(const void *lock) {
-  struct held *held = likely(held_buckets != NULL) ? held_buckets[held_hash(lock)] : NULL;
+  struct held *held = likely(held_buckets != NULL) ? *held_bucket(lock) : NULL;
   while (held && held->lock != lock)
     held = held->next;
   return held;
@@ -45,6 +48,23 @@ static inline bool held_by(const struct held *held, const struct greenlet *g) {
 
 /* A new record, of a lock that nobody holds; NULL: out of memory. */
 struct held *held_add(const void *lock);
+
+/* The same where there is a spare one; and the first of a bucket becomes one again. */
+static inline struct held *held_take(struct held **bucket, const void *lock) {
+  struct held *held = held_spare;
+  held_spare = held->next;
+  held->next = *bucket;
+  held->lock = lock;
+  *bucket = held;
+  return held;
+}
+
+static inline void held_drop(struct held **bucket) {
+  struct held *held = *bucket;
+  *bucket = held->next;
+  held->next = held_spare;
+  held_spare = held;
+}
 
 /* The greenlet has got it once more, or from now on; NULL: the hub. */
 static inline void held_get(struct held *held, const struct greenlet *g) {

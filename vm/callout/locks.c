@@ -194,40 +194,29 @@ static int contend_noted(struct hub *hub, void *lock, const struct kind *kind, c
 
 /* ---- the wrappers' common parts ---- */
 
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-
 /* Gets it if the system gives it and no greenlet has to be asked; EBUSY. */
-ALWAYS_INLINE int get_at_once(struct hub *hub, void *lock, const struct kind *kind) {
-  struct held *held = held_find(lock);
-  if (unlikely(held != NULL) && is_taken(hub, held, kind))
-    return EBUSY;
-  int failure = kind->try(lock);
-  if (unlikely(!is_got(failure)))
-    return failure;
-  if (likely(!held) && likely((held = held_add(lock)) != NULL))
-    held_get(held, hub->current);
-  else
+static int get_at_once(const struct hub *hub, void *lock, const struct kind *kind) {
+  int failure = try_lock(hub, lock, kind);
+  if (is_got(failure))
     note(hub, lock, kind);
   return failure;
 }
 
-ALWAYS_INLINE int get(void *lock, const struct kind *kind) {
-  struct hub *hub = hub_running;
-  if (!hub)
-    return kind->lock(lock, NULL);
+static __attribute__((noinline)) int get_slowly(struct hub *hub, void *lock,
+                                                const struct kind *kind) {
   int failure = get_at_once(hub, lock, kind);
-  return likely(failure != EBUSY) ? failure : contend_noted(hub, lock, kind, 0, NULL);
+  return failure == EBUSY ? contend_noted(hub, lock, kind, 0, NULL) : failure;
 }
 
 static int get_until(void *lock, const struct kind *kind, clockid_t clock,
                      const struct timespec *time) {
   struct hub *hub = hub_running;
   int failure = get_at_once(hub, lock, kind);
-  return failure != EBUSY ? failure : contend_noted(hub, lock, kind, clock, time);
+  return failure == EBUSY ? contend_noted(hub, lock, kind, clock, time) : failure;
 }
 
-ALWAYS_INLINE int get_or_leave(void *lock, const struct kind *kind) {
-  struct hub *hub = hub_running;
+static int get_or_leave(void *lock, const struct kind *kind) {
+  const struct hub *hub = hub_running;
   return hub ? get_at_once(hub, lock, kind) : kind->try(lock);
 }
 
@@ -240,12 +229,12 @@ static void tell(struct held *held, const struct kind *kind) {
   held_trim(held);
 }
 
-ALWAYS_INLINE int give(void *lock, const struct kind *kind) {
-  const struct hub *hub = hub_running;
-  struct held *held = hub ? held_find(lock) : NULL;
+static __attribute__((noinline)) int give_slowly(const struct hub *hub, void *lock,
+                                                 const struct kind *kind) {
+  struct held *held = held_find(lock);
   if (!held)
     return kind->unlock(lock);
-  if (unlikely(held->strays) && !held_by(held, hub->current)) {
+  if (held->strays && !held_by(held, hub->current)) {
     held->strays--;
     held_trim(held);
     return 0;
@@ -253,6 +242,35 @@ ALWAYS_INLINE int give(void *lock, const struct kind *kind) {
   int failure = kind->unlock(lock);
   if (!failure && held->count && --held->count == 0)
     tell(held, kind);
+  return failure;
+}
+
+/* Most locks are free, and others are not held at the same time. */
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+ALWAYS_INLINE int get(void *lock, const struct kind *kind) {
+  struct hub *hub = hub_running;
+  if (!hub)
+    return kind->lock(lock, NULL);
+  struct held **bucket = likely(held_spare != NULL) ? held_bucket(lock) : NULL;
+  if (unlikely(!bucket || *bucket || kind->try(lock) != 0))
+    return get_slowly(hub, lock, kind);
+  held_get(held_take(bucket, lock), hub->current);
+  return 0;
+}
+
+ALWAYS_INLINE int give(void *lock, const struct kind *kind) {
+  const struct hub *hub = hub_running;
+  if (!hub || !held_buckets)
+    return kind->unlock(lock);
+  struct held **bucket = held_bucket(lock), *held = *bucket;
+  if (unlikely(!held || held->lock != lock || held->count != 1 || held->strays || held->waiters))
+    return give_slowly(hub, lock, kind);
+  int failure = kind->unlock(lock);
+  if (likely(!failure)) {
+    held->count = 0;
+    held_drop(bucket);
+  }
   return failure;
 }
 
