@@ -394,6 +394,59 @@ describe("a condition variable", function()
   end)
 end)
 
+describe("a semaphore", function()
+  it("has a greenlet wait until another one posts it, or a thread", function()
+    run [[
+      local waiters = {}
+      for i = 1, 3 do waiters[i] = moonlet.spawn(locks.wait_semaphore) end
+      moonlet.sleep(0.001)
+      for i = 1, 3 do
+        equal(false, waiters[i]:ready())
+      end
+      for _ = 1, 3 do locks.post() end
+      for i = 1, 3 do
+        equal(true, waiters[i]:get())
+      end
+      moonlet.spawn(locks.join)
+      equal(true, cooperative(locks.wait_semaphore))
+    ]]
+  end)
+
+  it("is not waited for longer than the limit", function()
+    run [[
+      local _, message = cooperative(locks.wait_semaphore, 0.01)
+      equal("Connection timed out", message)
+      locks.post()
+      equal(true, locks.wait_semaphore(0))
+    ]]
+  end)
+
+  it("is got by who was killed meanwhile", function()
+    run [[
+      local waiter = moonlet.spawn(locks.wait_semaphore)
+      moonlet.sleep(0.001)
+      waiter:kill(nil, 0)
+      moonlet.sleep(0.001)
+      equal(false, waiter:ready())
+      locks.post()
+      waiter:join()
+      local _, message = locks.wait_semaphore(0)
+      equal("Connection timed out", message)
+    ]]
+  end)
+end)
+
+describe("pthread_join", function()
+  it("lets others run until the thread has ended", function()
+    run [[
+      equal(true, cooperative(locks.join))
+      for _, joined in ipairs(all(5, locks.join)) do
+        equal(true, joined)
+      end
+    ]]
+  end)
+end)
+
 describe("in a finalizer", function()
   it("a lock that a waiting greenlet holds is refused, and no unlocking unlocks it", function()
     for _, kind in ipairs { "normal", "recursive" } do

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <lauxlib.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -265,6 +266,36 @@ static int l_calls(lua_State *L) {
   return 1;
 }
 
+/* ---- semaphores and threads ---- */
+
+static sem_t semaphore;
+
+static int result(lua_State *L, int value) { return outcome(L, value == 0 ? 0 : errno); }
+
+static int l_post(lua_State *L) { return result(L, sem_post(&semaphore)); }
+
+/* wait_semaphore([seconds]) */
+static int l_wait_semaphore(lua_State *L) {
+  struct timespec time = from_now(CLOCK_REALTIME, luaL_optnumber(L, 1, 0));
+  return result(L, lua_isnoneornil(L, 1) ? sem_wait(&semaphore) : sem_timedwait(&semaphore, &time));
+}
+
+static void *pause_and_post(void *argument) {
+  pause_for(0.02);
+  sem_post(&semaphore);
+  return argument;
+}
+
+/* join(): with a thread that posts after a while. */
+static int l_join(lua_State *L) {
+  pthread_t thread;
+  void *value = NULL;
+  int failure = pthread_create(&thread, NULL, pause_and_post, L);
+  if (!failure)
+    failure = pthread_join(thread, &value);
+  return outcome(L, failure ? failure : value == L ? 0 : EINVAL);
+}
+
 /* ---- once ---- */
 
 static struct lock *initialized;
@@ -313,7 +344,9 @@ static int l_finalized(lua_State *L) {
   return lock->calls ? outcome(L, lock->value) : 0;
 }
 
-static const luaL_Reg functions[] = {{"new", l_new}, {"guard", l_guard}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"new", l_new},   {"guard", l_guard},
+                                     {"post", l_post}, {"wait_semaphore", l_wait_semaphore},
+                                     {"join", l_join}, {NULL, NULL}};
 
 static const luaL_Reg methods[] = {{"lock", l_lock},
                                    {"trylock", l_trylock},

@@ -3,9 +3,50 @@
  * its end in the hub.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 
 #include "held.h"
+
+/* ---- std::call_once ---- */
+
+/* It leaves to the thread's variables, for a function of its own, what is to be called. */
+static const char *const cxx_names[] = {"_ZSt15__once_callable", "_ZSt11__once_call"};
+
+struct cxx_call {
+  void **place[2], *saved[2];
+};
+
+static void save_cxx(struct cxx_call *call) {
+  void *library = dlopen("libstdc++.so.6", RTLD_LAZY | RTLD_NOLOAD);
+  for (int i = 0; i < 2; i++) {
+    call->place[i] = library ? dlsym(library, cxx_names[i]) : NULL;
+    call->saved[i] = call->place[i] ? *call->place[i] : NULL;
+  }
+  if (library)
+    dlclose(library);
+}
+
+static void restore_cxx(const struct cxx_call *call) {
+  for (int i = 0; i < 2; i++)
+    if (call->place[i])
+      *call->place[i] = call->saved[i];
+}
+
+/* ---- pthread_once ---- */
+
+/* Others wait for its function to end. */
+static enum callout_end wait_for_end(struct hub *hub, struct held *held) {
+  struct cxx_call call;
+  int error = errno;
+  if (!callout_hub())
+    return CALLOUT_REFUSED;
+  save_cxx(&call);
+  enum callout_end end = held_wait(hub, held, "pthread_once", NO_LIMIT);
+  restore_cxx(&call);
+  errno = error;
+  return end;
+}
 
 /* Also when an exception of C++ leaves the function: it will be called again. */
 static void end_once(struct held **held) {
@@ -29,12 +70,7 @@ static int callout_pthread_once(pthread_once_t *control, void (*function)(void))
   if (!hub)
     return pthread_once(control, function);
   while ((held = held_find(control)) && held->count && !held_by(held, hub->current)) {
-    enum callout_end end = CALLOUT_REFUSED;
-    int error = errno;
-    if (callout_hub())
-      end = held_wait(hub, held, "pthread_once", NO_LIMIT);
-    errno = error;
-    if (end == CALLOUT_AGAIN)
+    if (wait_for_end(hub, held) == CALLOUT_AGAIN)
       continue;
     held_complain(hub, held, "pthread_once");
     return EDEADLK;
