@@ -1,4 +1,4 @@
--- Places in which no greenlet may wait: handlers of signals, lookups of users, finalizers, children.
+-- Where no greenlet may wait: handlers of signals, lookups of users, finalizers; and children.
 
 local pitfalls = require "support.pitfalls"
 

@@ -28,7 +28,10 @@ describe("OpenSSL in a library", function()
 
   it("wants to read on when another greenlet has failed meanwhile", function()
     run [[
-      for _, f in ipairs { secure.shake, function(...) return moonlet.spawn(secure.shake, ...):get() end } do
+      local function shake_in_greenlet(...)
+        return moonlet.spawn(secure.shake, ...):get()
+      end
+      for _, f in ipairs { secure.shake, shake_in_greenlet } do
         local failing = moonlet.spawn(function()
           moonlet.sleep(0.005)
           equal(false, secure.fail())
