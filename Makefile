@@ -213,6 +213,8 @@ $(PITFALL_MODULES): $(BUILD)/tests/pitfalls/%.so: tests/pitfalls/%.c $(BUILD)/fl
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) $(LIBFLAG) -o $@ $< $(linked)
 
+TEST_MODULES = $(BUILD)/tests/callout/lazy.so $(BUILD)/tests/callout/now.so
+
 # A test is linked with libmoonlet.a, or with what its first lines ask for: "shared-library" means
 # libmoonlet.so; "sources: vm/a.c vm/b.S" those alone, whose internal functions it calls.
 test-programs: $(TEST_PROGRAMS) $(TEST_MODULES) $(PITFALL_MODULES)
@@ -223,7 +225,6 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/%.c.o $(TEST_SUPPORT) $(addprefix $(BUILD)/
 tested = $(or $(call object,$(shell sed -n '1,5s|.*sources: \(.*\) \*/|\1|p' tests/$*.c)), \
   $(if $(shell sed -n '1,5{/shared-library/p}' tests/$*.c),$(shared_library)),$(BUILD)/libmoonlet.a)
 # A module that blocks, as others are linked: its calls bound late and checked, or all at once.
-TEST_MODULES = $(BUILD)/tests/callout/lazy.so $(BUILD)/tests/callout/now.so
 $(BUILD)/tests/callout/lazy.so: private linked = -fplt -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 \
   -Wl,-z,lazy,-rpath,'$$ORIGIN'
 $(BUILD)/tests/callout/now.so: private linked = -Wl,-z,now
