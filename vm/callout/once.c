@@ -64,9 +64,20 @@ static int run_once(const struct hub *hub, pthread_once_t *control, void (*funct
   return pthread_once(control, function);
 }
 
+/* The system's own sign that it has been done. */
+static bool is_done(const pthread_once_t *control) {
+#ifdef __GLIBC__
+  return __atomic_load_n(control, __ATOMIC_ACQUIRE) & 2;
+#else
+  return (void)control, false;
+#endif
+}
+
 static int callout_pthread_once(pthread_once_t *control, void (*function)(void)) {
   struct hub *hub = hub_running;
   struct held *held;
+  if (likely(is_done(control)))
+    return 0;
   if (!hub)
     return pthread_once(control, function);
   while ((held = held_find(control)) && held->count && !held_by(held, hub->current)) {
