@@ -249,6 +249,23 @@ describe("a mutex that another thread holds", function()
   end)
 end)
 
+describe("a robust mutex", function()
+  it("is got, and to be mended, when the thread has ended that held it", function()
+    run [[
+      local lock = locks.new "robust"
+      lock:abandon()
+      local _, message = lock:lock()
+      equal("Owner died", message)
+      equal(true, lock:mend())
+      local waiter = moonlet.spawn(lock.hold, lock, 0)
+      moonlet.sleep(0.001)
+      equal(false, waiter:ready())
+      equal(true, lock:unlock())
+      equal(1, waiter:get())
+    ]]
+  end)
+end)
+
 describe("a read-write lock that a waiting greenlet holds", function()
   it("lets readers in, and no writer", function()
     run [[
@@ -479,6 +496,51 @@ describe("in a finalizer", function()
       locks.guard(lock)
       collectgarbage()
       equal(true, lock:finalized())
+    ]]
+  end)
+end)
+
+describe("locks of all kinds at once", function()
+  it("are got by one after the other, whoever is killed and whichever threads there are", function()
+    run [[
+      math.randomseed(1)
+      local list = { locks.new "normal", locks.new "recursive", locks.new "checked" }
+      local shared, queue = locks.new(), locks.new()
+      local function any() return list[math.random(#list)] end
+      local function moment() return math.random() * 0.003 end
+      local kinds = {
+        function() any():hold(moment()) end,
+        function() list[2]:hold(moment(), 3) end,
+        function() list[2]:call(moonlet.sleep, 0.001) end,
+        function() list[1]:put_in_thread(0) end,
+        function() shared:read(moment()) end,
+        function() equal(1, shared:write(moment())) end,
+        function() shared:timedwrite(moment()) end,
+        function() queue:put() end,
+        function() queue:take(moment()) end,
+        function() queue:clocktake(moment()) end,
+        function() locks.post() locks.wait_semaphore(0.01) end,
+      }
+      local finish = moonlet.now() + 1
+      local function work()
+        while moonlet.now() < finish do
+          kinds[math.random(#kinds)]()
+        end
+      end
+      local workers = {}
+      for i = 1, 30 do workers[i] = moonlet.spawn(work) end
+      while moonlet.now() < finish do
+        moonlet.sleep(0.003)
+        workers[math.random(#workers)]:kill(nil, 0)
+        workers[#workers + 1] = moonlet.spawn(work)
+      end
+      moonlet.joinall(workers)
+      for _, lock in ipairs(list) do
+        equal(1, lock:most())
+        equal(true, lock:trylock())
+        equal(true, lock:unlock())
+      end
+      equal(1, shared:write(0))
     ]]
   end)
 end)

@@ -47,16 +47,18 @@ struct lock {
 static struct lock *lock_at(lua_State *L) { return luaL_checkudata(L, 1, "lock"); }
 
 static int l_new(lua_State *L) {
-  static const char *const names[] = {"normal", "recursive", "checked", NULL};
+  static const char *const names[] = {"normal", "recursive", "checked", "robust", NULL};
   static const int kinds[] = {PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE,
-                              PTHREAD_MUTEX_ERRORCHECK};
-  int kind = kinds[luaL_checkoption(L, 1, "normal", names)];
+                              PTHREAD_MUTEX_ERRORCHECK, PTHREAD_MUTEX_NORMAL};
+  int kind = luaL_checkoption(L, 1, "normal", names);
   struct lock *lock = lua_newuserdatauv(L, sizeof *lock, 0);
   pthread_mutexattr_t attributes;
   pthread_condattr_t condition;
   memset(lock, 0, sizeof *lock);
   pthread_mutexattr_init(&attributes);
-  pthread_mutexattr_settype(&attributes, kind);
+  pthread_mutexattr_settype(&attributes, kinds[kind]);
+  pthread_mutexattr_setrobust(&attributes,
+                              kind == 3 ? PTHREAD_MUTEX_ROBUST : PTHREAD_MUTEX_STALLED);
   pthread_mutex_init(&lock->mutex, &attributes);
   pthread_rwlock_init(&lock->rwlock, NULL);
   pthread_cond_init(&lock->condition, NULL);
@@ -133,6 +135,23 @@ static int l_pairs(lua_State *L) {
   }
   return 0;
 }
+
+static void *lock_for_ever(void *lock) {
+  pthread_mutex_lock(lock);
+  return NULL;
+}
+
+/* abandon(): a thread locks it and ends. */
+static int l_abandon(lua_State *L) {
+  pthread_t thread;
+  int failure = pthread_create(&thread, NULL, lock_for_ever, &lock_at(L)->mutex);
+  if (!failure)
+    failure = pthread_join(thread, NULL);
+  return outcome(L, failure);
+}
+
+/* mend(): after that. */
+static int l_mend(lua_State *L) { return outcome(L, pthread_mutex_consistent(&lock_at(L)->mutex)); }
 
 /* ---- read-write locks ---- */
 
@@ -357,6 +376,8 @@ static const luaL_Reg methods[] = {{"lock", l_lock},
                                    {"call", l_call},
                                    {"most", l_most},
                                    {"pairs", l_pairs},
+                                   {"abandon", l_abandon},
+                                   {"mend", l_mend},
                                    {"read", l_read},
                                    {"write", l_write},
                                    {"timedwrite", l_timedwrite},

@@ -74,11 +74,20 @@ enum callout_end callout_sleep(struct hub *hub, const char *name, double seconds
   return end == CALLOUT_LATE ? CALLOUT_AGAIN : end;
 }
 
+double callout_next_pause(double *pause) {
+  *pause = *pause ? fmin(*pause * 2, LONGEST_PAUSE) : SHORTEST_PAUSE;
+  return *pause;
+}
+
 enum callout_end callout_back_off(struct hub *hub, const char *name, double *pause) {
-  *pause = *pause ? *pause * 2 : SHORTEST_PAUSE;
-  if (*pause > LONGEST_PAUSE)
-    *pause = LONGEST_PAUSE;
-  return callout_sleep(hub, name, *pause);
+  return callout_sleep(hub, name, callout_next_pause(pause));
+}
+
+double callout_due_at(struct hub *hub, clockid_t clock, const struct timespec *time) {
+  struct timespec now;
+  clock_gettime(clock, &now);
+  return hub_due(hub, (double)(time->tv_sec - now.tv_sec) +
+                          (double)(time->tv_nsec - now.tv_nsec) * 1e-9);
 }
 
 void callout_tick(struct hub *hub) {

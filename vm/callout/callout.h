@@ -40,6 +40,7 @@
 #include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "../hub.h"
 
@@ -161,6 +162,12 @@ void callout_tick(struct hub *hub);
 static inline double callout_due(struct hub *hub, double seconds) {
   return seconds < 0 ? NO_LIMIT : hub_due(hub, seconds);
 }
+
+/* When it is so late by that clock. */
+double callout_due_at(struct hub *hub, clockid_t clock, const struct timespec *time);
+
+/* How long to wait next for what nobody tells of: longer each time; *pause begins with 0. */
+double callout_next_pause(double *pause);
 
 /* Whoever waits for this descriptor finds it closed. */
 void callout_forget_fd(int fd);

@@ -97,13 +97,6 @@ static int callout_pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t 
   return refused ? pthread_cond_wait(condition, mutex) : failure;
 }
 
-/* How long until then. */
-static double seconds_until(clockid_t clock, const struct timespec *time) {
-  struct timespec now;
-  clock_gettime(clock, &now);
-  return (double)(time->tv_sec - now.tv_sec) + (double)(time->tv_nsec - now.tv_nsec) * 1e-9;
-}
-
 /* The clock by which its limits are meant. */
 static clockid_t clock_of(const pthread_cond_t *condition) {
 #ifdef __GLIBC__
@@ -119,7 +112,7 @@ static int callout_pthread_cond_timedwait(pthread_cond_t *condition, pthread_mut
   bool refused = true;
   int result = 0;
   if (hub) {
-    double due = hub_due(hub, seconds_until(clock_of(condition), time));
+    double due = callout_due_at(hub, clock_of(condition), time);
     result = sleep_on(hub, condition, mutex, due, &refused);
   }
   return refused ? pthread_cond_timedwait(condition, mutex, time) : result;
@@ -137,7 +130,7 @@ static int callout_pthread_cond_clockwait(pthread_cond_t *condition, pthread_mut
   bool refused = true;
   int result = 0;
   if (hub)
-    result = sleep_on(hub, condition, mutex, hub_due(hub, seconds_until(clock, time)), &refused);
+    result = sleep_on(hub, condition, mutex, callout_due_at(hub, clock, time), &refused);
   return refused ? real_pthread_cond_clockwait(condition, mutex, clock, time) : result;
 }
 

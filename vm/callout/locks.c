@@ -16,8 +16,6 @@
 #include "held.h"
 
 #define MOMENT 0.001 /* most locks are released sooner */
-#define SHORTEST_PAUSE 0.001
-#define LONGEST_PAUSE 0.05
 
 /* How something is locked. */
 struct kind {
@@ -141,10 +139,8 @@ static enum callout_end wait_for_lock(struct hub *hub, void *lock, const struct 
   struct held *held = held_find(lock);
   if (!callout_hub() || (!held && !(held = held_add(lock))))
     return CALLOUT_REFUSED;
-  if (!held->count) {
-    *pause = *pause ? fmin(*pause * 2, LONGEST_PAUSE) : SHORTEST_PAUSE;
-    due = fmin(due, hub_due(hub, *pause));
-  }
+  if (!held->count)
+    due = fmin(due, hub_due(hub, callout_next_pause(pause)));
   return held_wait(hub, held, kind->name, due);
 }
 
@@ -173,19 +169,12 @@ static int contend(struct hub *hub, void *lock, const struct kind *kind,
   }
 }
 
-static double seconds_until(clockid_t clock, const struct timespec *time) {
-  struct timespec now;
-  clock_gettime(clock, &now);
-  return (double)(time->tv_sec - now.tv_sec) + (double)(time->tv_nsec - now.tv_nsec) * 1e-9;
-}
-
 static int contend_noted(struct hub *hub, void *lock, const struct kind *kind, clockid_t clock,
                          const struct timespec *time) {
   int error = errno;
-  double seconds = time ? seconds_until(clock, time) : 0;
-  struct timespec until = time ? from_now(fmax(seconds, 0)) : (struct timespec){0};
-  int failure =
-      contend(hub, lock, kind, time ? &until : NULL, time ? hub_due(hub, seconds) : NO_LIMIT);
+  double due = time ? callout_due_at(hub, clock, time) : NO_LIMIT;
+  struct timespec until = from_now(time ? due - hub_now(hub) : 0);
+  int failure = contend(hub, lock, kind, time ? &until : NULL, due);
   if (is_got(failure))
     note(hub, lock, kind);
   errno = error;
@@ -202,10 +191,17 @@ static int get_at_once(const struct hub *hub, void *lock, const struct kind *kin
   return failure;
 }
 
+/* After a try that was not a plain success. */
+static __attribute__((noinline)) int get_after(struct hub *hub, void *lock, const struct kind *kind,
+                                               int failure) {
+  if (is_got(failure))
+    note(hub, lock, kind);
+  return failure == EBUSY ? contend_noted(hub, lock, kind, 0, NULL) : failure;
+}
+
 static __attribute__((noinline)) int get_slowly(struct hub *hub, void *lock,
                                                 const struct kind *kind) {
-  int failure = get_at_once(hub, lock, kind);
-  return failure == EBUSY ? contend_noted(hub, lock, kind, 0, NULL) : failure;
+  return get_after(hub, lock, kind, try_lock(hub, lock, kind));
 }
 
 static int get_until(void *lock, const struct kind *kind, clockid_t clock,
@@ -253,8 +249,11 @@ ALWAYS_INLINE int get(void *lock, const struct kind *kind) {
   if (!hub)
     return kind->lock(lock, NULL);
   struct held **bucket = likely(held_spare != NULL) ? held_bucket(lock) : NULL;
-  if (unlikely(!bucket || *bucket || kind->try(lock) != 0))
+  if (unlikely(!bucket || *bucket))
     return get_slowly(hub, lock, kind);
+  int failure = kind->try(lock);
+  if (unlikely(failure))
+    return get_after(hub, lock, kind, failure);
   held_get(held_take(bucket, lock), hub->current);
   return 0;
 }

@@ -10,17 +10,14 @@
 
 #include "callout.h"
 
-#define SHORTEST_PAUSE 0.001
-#define LONGEST_PAUSE 0.02
-
 /* Waits a little, and longer each time, but not beyond `due`; *pause begins with 0. */
 static enum callout_end wait_a_little(struct hub *hub, const char *name, double due,
                                       double *pause) {
   const struct wait_kind kind = {.name = name};
   struct link ring;
-  *pause = *pause ? fmin(*pause * 2, LONGEST_PAUSE) : SHORTEST_PAUSE;
   list_init(&ring);
-  enum callout_end end = callout_wait_firmly(hub, &ring, fmin(due, hub_due(hub, *pause)), &kind);
+  enum callout_end end =
+      callout_wait_firmly(hub, &ring, fmin(due, hub_due(hub, callout_next_pause(pause))), &kind);
   return end == CALLOUT_LATE ? CALLOUT_AGAIN : end;
 }
 
@@ -49,16 +46,9 @@ static int callout_sem_wait(sem_t *semaphore) {
   return result == 0 || (hub && errno != EAGAIN) ? result : sem_wait(semaphore);
 }
 
-static double due_at(struct hub *hub, clockid_t clock, const struct timespec *time) {
-  struct timespec now;
-  clock_gettime(clock, &now);
-  return hub_due(hub, (double)(time->tv_sec - now.tv_sec) +
-                          (double)(time->tv_nsec - now.tv_nsec) * 1e-9);
-}
-
 static int callout_sem_timedwait(sem_t *semaphore, const struct timespec *time) {
   struct hub *hub = callout_hub();
-  int result = hub ? wait_until(hub, semaphore, due_at(hub, CLOCK_REALTIME, time)) : -1;
+  int result = hub ? wait_until(hub, semaphore, callout_due_at(hub, CLOCK_REALTIME, time)) : -1;
   return result == 0 || (hub && errno != EAGAIN) ? result : sem_timedwait(semaphore, time);
 }
 
