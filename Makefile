@@ -26,7 +26,7 @@ BUILD_PACKAGES = gcc libc6-dev make pkg-config liblua5.4-dev lua5.4 libev-dev li
   libzmq3-dev
 TEST_PACKAGES  = lua-busted lua-lpeg lua-socket lua-sec lua-redis lua-wsapi lua-orbit redis-server \
   openssl curl nghttp2-client wrk netcat-openbsd python3-websockets node-ws lua-dkjson \
-  lua-sql-postgres postgresql python3-zmq iproute2
+  lua-sql-postgres postgresql lua-sql-sqlite3 lua-ldap python3-zmq iproute2
 LINT_PACKAGES  = clang clang-format clang-tidy lua-check
 OTHER_PACKAGES = valgrind luarocks
 BROWSER_PACKAGES = chromium chromium-driver fonts-dejavu-core # for `make browser`
@@ -138,6 +138,9 @@ $(BUILD)/flags: FORCE
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 needed = Moonlet needs a C compiler, pkg-config, Lua 5.4 and libev: 'make deps' installs them.
 
+# Exceptions of C++ pass through it.
+$(BUILD)/obj/vm/callout/once.c.o: private ALL_CFLAGS += -fexceptions
+
 $(BUILD)/obj/%.o: % $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
@@ -198,11 +201,14 @@ $(BUILD)/moonlet.pc: vm/moonlet.pc.in FORCE
 
 # ---- Tests -------------------------------------------------------------------------------------
 
-TEST_MODULES = $(BUILD)/tests/callout/lazy.so $(BUILD)/tests/callout/now.so
+# Modules that block, and those that wait where it is hard to be safe.
+BLOCKING_MODULES = $(BUILD)/tests/callout/lazy.so $(BUILD)/tests/callout/now.so
+PITFALL_MODULES = $(patsubst %,$(BUILD)/tests/pitfalls/%.so,thread locks libslow libnss_slow \
+  $(if $(filter ssl,$(EXTENSIONS_BUILT)),secure))
 
 # A test is linked with libmoonlet.a, or with what its first lines ask for: "shared-library" means
 # libmoonlet.so; "sources: vm/a.c vm/b.S" those alone, whose internal functions it calls.
-test-programs: $(TEST_PROGRAMS) $(TEST_MODULES)
+test-programs: $(TEST_PROGRAMS) $(BLOCKING_MODULES) $(PITFALL_MODULES)
 $(BUILD)/tests/%: $(BUILD)/obj/tests/%.c.o $(TEST_SUPPORT) $(addprefix $(BUILD)/libmoonlet.,a so)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(tested) $(LUA_LIBS) $(EV_LIBS) $(SYSTEM_LIBS)
@@ -211,14 +217,24 @@ tested = $(or $(call object,$(shell sed -n '1,5s|.*sources: \(.*\) \*/|\1|p' tes
   $(if $(shell sed -n '1,5{/shared-library/p}' tests/$*.c),$(shared_library)),$(BUILD)/libmoonlet.a)
 shared_library = -L$(BUILD) -Wl,-rpath,'$$ORIGIN/..' -lmoonlet
 
-# A module that blocks, as others are linked: its calls bound late and checked, or all at once.
+# Linked as others are: the calls bound late and checked, or all at once.
 $(BUILD)/tests/callout/lazy.so: private linked = -fplt -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 \
   -Wl,-z,lazy,-rpath,'$$ORIGIN'
 $(BUILD)/tests/callout/now.so: private linked = -Wl,-z,now
-$(TEST_MODULES): $(wildcard tests/callout/*) $(BUILD)/flags
+$(BLOCKING_MODULES): $(wildcard tests/callout/*) $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) $(linked) $(LIBFLAG) -o $@ \
 	  $(filter %.c,$^)
+
+# Each of one source; libnss_slow looks users up.
+$(BUILD)/tests/pitfalls/libslow.so: private linked = -Wl,-soname,libslow.so
+$(BUILD)/tests/pitfalls/libnss_slow.so: private linked = -Wl,-soname,libnss_slow.so.2 \
+  -L$(BUILD)/tests/pitfalls -lslow -Wl,-rpath,'$$ORIGIN'
+$(BUILD)/tests/pitfalls/libnss_slow.so: $(BUILD)/tests/pitfalls/libslow.so
+$(BUILD)/tests/pitfalls/secure.so: private linked = $(call about_library,--libs,ssl)
+$(PITFALL_MODULES): $(BUILD)/tests/pitfalls/%.so: tests/pitfalls/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) $(LIBFLAG) -o $@ $< $(linked)
 
 test: ## Run the C tests, the specs (under moonlet and under lua5.4) and the tutorial
 	@$(call ensure,$(BUILD_PACKAGES) $(TEST_PACKAGES))

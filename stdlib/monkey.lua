@@ -91,8 +91,19 @@ end
 -- handle, such as a connection, belongs to one greenlet at a time, as ever.
 --
 -- A kill or a Timeout ends such a call with the error ECANCELED, and is raised when the library
--- returns to Lua; in a finalizer a call blocks the whole program. Left as they are: the command
--- itself, libraries that make system calls of their own, output through FILEs.
+-- returns to Lua; in a finalizer a call blocks the whole program, two seconds at most if it waits
+-- for a descriptor. Left as they are: the command itself, libraries that make system calls of their
+-- own, output through FILEs.
+--
+-- While a greenlet waits inside a library others may call the same library. What is the thread's is
+-- the greenlet's meanwhile: errno, h_errno, the locale and the signal mask if it has changed them,
+-- C++ exceptions, and what OpenSSL's libcrypto keeps, such as its queue of errors. (What libraries
+-- declare thread_local, or keep by other pthread keys, all greenlets share.) Mutexes, read-write
+-- locks, pthread_once, condition variables and semaphores let only those in whom they would let in
+-- as threads: others wait in the hub. Such a wait is ended by no kill or Timeout, unless it is one
+-- for a condition with a limit: the error is raised when the library returns. In handlers of
+-- signals that libraries have installed since, in constructors, and in modules that look up users,
+-- nothing waits.
 -- Source: gevent has no such thing.
 ---@return boolean # true
 ---@raise an error on processors other than x86-64 and aarch64

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "callout/keys.h"
 #include "protect.h"
 #include "report.h"
 #include "turn.h"
@@ -342,6 +343,8 @@ int turn_end_slowly(struct hub *hub, struct greenlet *g, int status, int results
     }
   }
   hub_leave(hub);
+  if (unlikely(g->threadlike))
+    callout_end_values(g);
   if (unlikely(g->localized)) {
     lua_pushnil(hub->L);
     set_value(hub, g, UV_LOCALS);

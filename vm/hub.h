@@ -90,6 +90,7 @@ struct greenlet {
       bool reporting;  /* the error handler runs, after its end */
       bool identified; /* its thread was handed out: not to be used again */
       bool localized;  /* has greenlet-local values */
+      bool threadlike; /* C libraries keep values for it, too, as for a thread */
     };
     uint32_t unusual; /* any of these */
   };
@@ -115,6 +116,8 @@ struct greenlet {
   uint64_t id, parent; /* its own number and its spawner's */
   uint8_t depth;       /* of coroutines in one another, as far as waits in them park */
   uint8_t refused;     /* how often it tried to block while the runtime was closing */
+
+  struct callout_values *values; /* those of C libraries (callout/keys.c) */
 };
 
 extern const struct class_kind greenlet_kind;

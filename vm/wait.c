@@ -249,6 +249,29 @@ enum wait_end wait_quietly(struct hub *hub, struct link *ring, double limit,
   return g->notified ? WAIT_NOTIFIED : WAIT_TIMED_OUT;
 }
 
+enum wait_end wait_firmly(struct hub *hub, struct link *ring, double limit,
+                          const struct wait_kind *kind) {
+  double due = limit == NO_LIMIT ? NO_LIMIT : hub_due(hub, limit);
+  for (;;) {
+    lua_State *L = hub_at_work(hub);
+    struct greenlet *g = hub_pinning_quietly(hub, L);
+    if (!g || (due != NO_LIMIT && !timers_reserve(&hub->timers)))
+      return WAIT_REFUSED;
+    if (hub->loop_exit.target == g)
+      return WAIT_CANCELLED;
+    if (due != NO_LIMIT)
+      timer_start(&hub->timers, &g->timer, due);
+    start_waiting(g, ring, kind);
+    join(hub, g);
+    hub_pin(hub, g, L);
+    end_waiting(g);
+    g->waiting = NULL;
+    if (!g->interrupt)
+      return g->notified ? WAIT_NOTIFIED : WAIT_TIMED_OUT;
+    interrupt_keep(L, g);
+  }
+}
+
 /* The most frequent wait of all: nothing is registered but the turn in the run queue. */
 static int turned(lua_State *L, int status, lua_KContext top) {
   struct hub *hub = hub_running;

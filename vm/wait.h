@@ -100,6 +100,12 @@ enum wait_end {
 enum wait_end wait_quietly(struct hub *hub, struct link *ring, double limit,
                            const struct wait_kind *kind);
 
+/* The same where no kill or Timeout can end it either, since the library would go on without what
+   it waits for, such as a lock.  Cancelled only in main, when nothing is left that could notify it.
+ */
+enum wait_end wait_firmly(struct hub *hub, struct link *ring, double limit,
+                          const struct wait_kind *kind);
+
 /* For a step that is about to return WAIT_AGAIN: a limited wait has so much time from now on. */
 void wait_renew(struct greenlet *g, double limit);
 

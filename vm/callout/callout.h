@@ -37,8 +37,10 @@
 #ifndef MOONLET_CALLOUT_H
 #define MOONLET_CALLOUT_H
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "../hub.h"
 
@@ -49,10 +51,11 @@ struct callout_name {
   void *wrapper;    /* what is called instead */
   void *real;       /* the function; NULL where the C library has none */
   bool own;         /* in our own object, too */
+  const char *only; /* in objects of which the files' names begin so; NULL: in all */
 };
 
 #define CALLOUT(name)                                                                              \
-  { #name, (void *)callout_##name, (void *)name, false }
+  { #name, (void *)callout_##name, (void *)name, false, NULL }
 
 /*
  * Functions that headers do not declare, such as those for _FORTIFY_SOURCE:
@@ -61,10 +64,10 @@ struct callout_name {
  */
 #define CALLOUT_REAL(name) extern void real_##name(void) __asm__(#name) __attribute__((weak))
 #define CALLOUT_HIDDEN(name, wrapper)                                                              \
-  { #name, (void *)callout_##wrapper, (void *)real_##name, false }
+  { #name, (void *)callout_##wrapper, (void *)real_##name, false, NULL }
 
 #define CALLOUT_END                                                                                \
-  { NULL, NULL, NULL, false }
+  { NULL, NULL, NULL, false, NULL }
 
 /* What they do when there is more to be written than there is room for. */
 #ifdef __GLIBC__
@@ -87,14 +90,23 @@ void callout_open(void);
 
 /* ---- who may wait ---- */
 
-/* In this thread: how many are at work that no other greenlet may run inside of. */
-extern _Thread_local int callout_barred;
+/* In this thread: how many are at work that no other greenlet may run inside of.  (Signal handlers
+   ask as well: no memory may have to be found for it.) */
+extern _Thread_local int callout_barred __attribute__((tls_model("initial-exec")));
+
+/* Those that are still at work: a handler of a signal may have been left by a jump (handler.c). */
+bool callout_is_barred(const struct hub *hub);
 
 /* The hub in whose current greenlet a wrapper may wait; NULL: it must not. */
 static inline struct hub *callout_hub(void) {
   struct hub *hub = hub_running;
-  return hub && hub->current && !hub->polling && !callout_barred ? hub : NULL;
+  if (!hub || !hub->current || hub->polling)
+    return NULL;
+  return likely(!callout_barred) || !callout_is_barred(hub) ? hub : NULL;
 }
+
+/* This is a child of vfork or the like, in the memory of its parent: it must not change it. */
+bool callout_is_child(void);
 
 /* ---- waiting ---- */
 
@@ -127,6 +139,16 @@ enum callout_end callout_wait_fd(struct callout *call);
 enum callout_end callout_wait(struct hub *hub, struct link *ring, double due,
                               const struct wait_kind *kind);
 
+/* The same where a kill or a Timeout must not end it: fails with EDEADLK when nothing is left that
+   could wake it. */
+enum callout_end callout_wait_firmly(struct hub *hub, struct link *ring, double due,
+                                     const struct wait_kind *kind);
+
+/* What remains when nothing can wait: in a finalizer it is really waited for, two seconds at most.
+   Fails with ETIMEDOUT after that; CALLOUT_REFUSED elsewhere. */
+enum callout_end callout_wait_patiently(struct hub *hub, struct pollfd *polled, nfds_t count,
+                                        double due);
+
 /* Sleeps; CALLOUT_AGAIN when the time is over.  Nothing, or less: lets the others run once. */
 enum callout_end callout_sleep(struct hub *hub, const char *name, double seconds);
 
@@ -140,6 +162,12 @@ void callout_tick(struct hub *hub);
 static inline double callout_due(struct hub *hub, double seconds) {
   return seconds < 0 ? NO_LIMIT : hub_due(hub, seconds);
 }
+
+/* When it is so late by that clock. */
+double callout_due_at(struct hub *hub, clockid_t clock, const struct timespec *time);
+
+/* How long to wait next for what nobody tells of: longer each time; *pause begins with 0. */
+double callout_next_pause(double *pause);
 
 /* Whoever waits for this descriptor finds it closed. */
 void callout_forget_fd(int fd);

@@ -134,7 +134,7 @@ pid_t callout_reap(const char *name, pid_t pid, int *status) {
   if (!hub)
     return waitpid(pid, status, 0);
   pid_t found = wait_for_child(hub, name, pid, status, 0, NULL);
-  if (found == -1 && errno == ECANCELED)
+  if (found == -1 && (errno == ECANCELED || errno == ETIMEDOUT))
     leave_child(pid);
   return found;
 }
@@ -168,7 +168,7 @@ static int callout_system(const char *command) {
 }
 
 const struct callout_name callout_child_names[] = {
-    {"wait", (void *)callout_wait_any, (void *)wait, false},
+    {"wait", (void *)callout_wait_any, (void *)wait, false, NULL},
     CALLOUT(waitpid),
     CALLOUT(wait3),
     CALLOUT(wait4),

@@ -61,6 +61,7 @@ static void fill_buckets(void) {
 /* ---- one object ---- */
 
 struct object {
+  const char *name;      /* of its file, without folders */
   ElfW(Addr) base;       /* what its addresses count from */
   ElfW(Addr) start, end; /* its memory */
   const ElfW(Sym) * symbols;
@@ -150,6 +151,12 @@ static bool is_real(const struct object *object, const void *called, const void 
   return called == real || is_within(object, called);
 }
 
+/* Whether the function is to be replaced in this object. */
+static bool concerns(const struct callout_name *entry, const struct object *object) {
+  return (entry->own || !object->own) &&
+         (!entry->only || strncmp(object->name, entry->only, strlen(entry->only)) == 0);
+}
+
 static void rewrite(struct object *object, const ElfW(Rela) * relocation) {
   unsigned type = (unsigned)ELF64_R_TYPE(relocation->r_info);
   bool data = type == ABSOLUTE && !relocation->r_addend && !object->own;
@@ -160,7 +167,7 @@ static void rewrite(struct object *object, const ElfW(Rela) * relocation) {
     return;
   const struct callout_name *entry = find(object->strings + symbol->st_name);
   void **slot = (void **)(object->base + relocation->r_offset);
-  if (entry && (entry->own || !object->own) && is_real(object, *slot, entry->real) &&
+  if (entry && concerns(entry, object) && is_real(object, *slot, entry->real) &&
       make_writable(object, (ElfW(Addr))slot))
     *slot = entry->wrapper;
 }
@@ -178,13 +185,12 @@ static void rewrite_all(struct object *object) {
 
 /* Those that a wrapper itself, or what waits for it, is made of; and those that no greenlet may
    wait inside of. */
-static bool is_excluded(const char *path) {
+static bool is_excluded(const char *path, const char *name) {
   static const char *const system[] = {
-      "ld-linux", "ld-musl",     "libc.so",    "libm.so",    "libpthread.so",
-      "libdl.so", "librt.so",    "libanl",     "libresolv",  "libnss_",
-      "libev.so", "libgcc_s",    "libasan",    "libubsan",   "liblsan",
-      "libtsan",  "libclang_rt", "vgpreload_", "linux-vdso", "libmoonlet.so"};
-  const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+      "ld-linux", "ld-musl",     "libc.so",    "libm.so",     "libpthread.so", "libdl.so",
+      "librt.so", "libanl",      "libresolv",  "libnss_",     "libev.so",      "libgcc_s",
+      "libasan",  "libubsan",    "liblsan",    "libjemalloc", "libtcmalloc",   "libmimalloc",
+      "libtsan",  "libclang_rt", "vgpreload_", "linux-vdso",  "libmoonlet.so"};
   for (size_t i = 0; i < sizeof system / sizeof *system; i++)
     if (strncmp(name, system[i], strlen(system[i])) == 0)
       return true;
@@ -227,6 +233,7 @@ struct walk {
 static int visit(struct dl_phdr_info *info, size_t size, void *argument) {
   struct walk *walk = argument;
   struct object object = {0};
+  const char *path = info->dlpi_name ? info->dlpi_name : "", *slash = strrchr(path, '/');
   (void)size;
   if (info->dlpi_subs != seen.removed) {
     seen.removed = info->dlpi_subs;
@@ -237,10 +244,10 @@ static int visit(struct dl_phdr_info *info, size_t size, void *argument) {
     return 0;
   note(dynamic);
   walk->found++;
-  bool executable = !info->dlpi_name || !info->dlpi_name[0];
+  bool executable = !*path;
+  object.name = slash ? slash + 1 : path;
   object.own = is_within(&object, (void *)callout_rewrite);
-  if ((executable && walk->spare_executable && !object.own) ||
-      is_excluded(info->dlpi_name ? info->dlpi_name : ""))
+  if ((executable && walk->spare_executable && !object.own) || is_excluded(path, object.name))
     return 0;
   read_dynamic(&object, dynamic);
   if (object.symbols && object.strings)

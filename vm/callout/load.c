@@ -87,7 +87,7 @@ static void *callout_dlopen(const char *file, int mode) {
 }
 
 const struct callout_name callout_load_names[] = {
-    {"dlopen", (void *)callout_dlopen, (void *)dlopen, true}, CALLOUT_END};
+    {"dlopen", (void *)callout_dlopen, (void *)dlopen, true, NULL}, CALLOUT_END};
 
 static void open_once(void) {
   real_dlopen = dlopen;

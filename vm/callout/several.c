@@ -120,5 +120,7 @@ enum callout_end callout_wait_several(struct hub *hub, const char *name,
   if (several.entries != few)
     free(several.entries);
   errno = error;
+  if (end == CALLOUT_REFUSED)
+    return callout_wait_patiently(hub, (struct pollfd *)polled, count, due);
   return end;
 }

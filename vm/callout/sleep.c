@@ -48,7 +48,7 @@ static int callout_clock_nanosleep(clockid_t clock, int flags, const struct time
 }
 
 const struct callout_name callout_sleep_names[] = {
-    {"sleep", (void *)callout_sleep_seconds, (void *)sleep, false},
+    {"sleep", (void *)callout_sleep_seconds, (void *)sleep, false, NULL},
     CALLOUT(usleep),
     CALLOUT(nanosleep),
     CALLOUT(clock_nanosleep),

@@ -192,7 +192,7 @@ CALLOUT_REAL(_IO_getc);
 
 const struct callout_name callout_stdio_names[] = {
     CALLOUT(getc),
-    {"fgetc", (void *)callout_getc, (void *)fgetc, false},
+    {"fgetc", (void *)callout_getc, (void *)fgetc, false, NULL},
     CALLOUT_HIDDEN(_IO_getc, getc),
     CALLOUT(getchar),
     CALLOUT_HIDDEN(__uflow, uflow),
