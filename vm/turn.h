@@ -61,6 +61,7 @@ static inline int turn_end(struct hub *hub, struct greenlet *g, int status, int 
     nursery_set(g, g->L, UV_OUTCOME);
   }
   paranoid(lua_gettop(g->L) == 0);
+  paranoid(!list_linked(&g->run.link) && !timer_running(&g->timer));
   hub->idle_threads[hub->idle_thread_count++] = (struct hub_thread){g->L, g->thread_slot};
   hub_leave(hub);
   turn_die(hub, g);
