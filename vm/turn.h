@@ -26,7 +26,7 @@ static inline int turn_begin(struct hub *hub, struct greenlet *g) {
   return g->args;
 }
 
-/* Everybody who waits for it is told, in the order in which they came.  It is anchored. */
+/* Everybody who waits for it is told, in the order in which they came.  It is kept alive so far. */
 static inline void turn_die(struct hub *hub, struct greenlet *g) {
   g->state = GREENLET_DEAD;
   g->L = g->blocked = NULL;
