@@ -47,6 +47,45 @@ describe("An error handler", function()
     assert.equal("before its time", seen)
   end)
 
+  it("may kill, start and wait for such a greenlet: it is dead", function()
+    local sleepers, ran = setmetatable({}, { __mode = "k" }), 0
+    for _ = 1, 10 do
+      sleepers[moonlet.spawn(moonlet.sleep, 0.02)] = true
+    end
+    moonlet.sleep(0)
+    local function body()
+      ran = ran + 1
+    end
+    for _, make in ipairs { moonlet.spawn, moonlet.Greenlet } do
+      local handled = 0
+      with_handler(function(greenlet)
+        local dead = greenlet:ready()
+        moonlet.kill(greenlet, "again")
+        greenlet:start()
+        greenlet:join()
+        moonlet.sleep(0)
+        handled = handled + (dead and 1 or 0)
+      end, function()
+        for i = 1, 10 do
+          local greenlet = make(body, i)
+          greenlet:kill("before its time")
+          assert.equal("before its time", greenlet.exception)
+        end
+      end)
+      assert.equal(10, handled)
+    end
+    assert.equal(0, ran)
+    collectgarbage()
+    local asleep = 0
+    for _ in pairs(sleepers) do
+      asleep = asleep + 1
+    end
+    assert.equal(10, asleep)
+    for sleeper in pairs(sleepers) do
+      sleeper:join()
+    end
+  end)
+
   it("that blocks is not reached by a Timeout that the failed greenlet left", function()
     local finished
     with_handler(function()

@@ -212,18 +212,48 @@ static int l_pass(lua_State *L) {
 }
 
 /* What got its finalizer before the runtime was opened is finalized after it. */
-static void a_timeout_outlives_the_runtime(void) {
-  int passed = 0;
+static lua_State *prepare_passing(int *passed) {
   lua_State *L = new_state();
-  lua_pushlightuserdata(L, &passed);
+  lua_pushlightuserdata(L, passed);
   lua_pushcclosure(L, l_pass, 1);
   lua_setglobal(L, "pass");
+  return L;
+}
+
+static void a_timeout_outlives_the_runtime(void) {
+  int passed = 0;
+  lua_State *L = prepare_passing(&passed);
   run(L, "early = setmetatable({}, {__gc = function()\n"
          "  assert(not timeout:pending() and not pcall(timeout.start, timeout))\n"
          "  timeout:fire() timeout:cancel() pass()\n"
          "end})");
   check(moonlet_open(L, NULL) == LUA_OK);
   run(L, "timeout = require 'moonlet'.Timeout.start_new(3600)");
+  lua_close(L);
+  check(passed == 1);
+}
+
+static void greenlets_outlive_the_runtime(void) {
+  int passed = 0;
+  lua_State *L = prepare_passing(&passed);
+  run(L, "early = setmetatable({}, {__gc = function(list)\n"
+         "  for i, g in ipairs(list) do\n"
+         "    assert(not g.started and g:ready() == (i < #list))\n"
+         "    assert(tostring(g):find(g.name, 1, true))\n"
+         "    assert(not pcall(moonlet.kill, g) and not pcall(g.kill, g))\n"
+         "    assert(i == #list or not g.args)\n"
+         "  end\n"
+         "  pass()\n"
+         "end})");
+  check(moonlet_open(L, NULL) == LUA_OK);
+  run(L, "moonlet = require 'moonlet'\n"
+         "local function sleep() moonlet.sleep(3600) end\n"
+         "early[1] = moonlet.spawn(sleep, 'parked')\n"
+         "early[2] = moonlet.spawn(table.sort, {2, 1}, sleep)\n"
+         "moonlet.sleep(0)\n"
+         "early[3] = moonlet.spawn(sleep, 'has not run yet')\n"
+         "early[4] = moonlet.spawn_later(1, sleep, 'nor has this')\n"
+         "early[5] = moonlet.Greenlet(sleep, 'not started')\n");
   lua_close(L);
   check(passed == 1);
 }
@@ -252,6 +282,7 @@ int main(void) {
   lua_close_frees_all();
   finalizers_at_the_end_are_refused();
   a_timeout_outlives_the_runtime();
+  greenlets_outlive_the_runtime();
   after_an_error_in_main();
   return 0;
 }

@@ -82,7 +82,7 @@ static void push_failure(lua_State *L, int index) {
   greenlet_get_private(L, index, &greenlet_key_traceback);
 }
 
-/* It fails without having run: the error handler runs where it was killed. */
+/* It has failed without having run: the error handler runs where it was killed. */
 static void report_unborn(lua_State *L, struct greenlet *g, int index) {
   bool handled = !g->hub->closing && report_push_handler(L);
   push_failure(L, index);
@@ -104,13 +104,13 @@ void greenlet_cancel(lua_State *L, struct greenlet *g) {
   lua_pushnil(L);
   lua_setiuservalue(L, index, UV_BODY);
   settle(L, g, index);
-  if (g->failed)
-    report_unborn(L, g, index);
   if (g->state == GREENLET_NEW) {
     lua_pushvalue(L, index);
     g->slot = hub_anchor(L, g->hub);
   }
   become_dead(g->hub, g);
+  if (g->failed)
+    report_unborn(L, g, index);
 }
 
 /* Sets a user value from the top of the hub's stack; allocates nothing. */

@@ -282,6 +282,7 @@ static int l_kill(lua_State *L) {
  */
 static int l_kill_nowait(lua_State *L) {
   check(L);
+  hub_of(L);
   lua_settop(L, 2);
   greenlet_kill(L);
   return 0;

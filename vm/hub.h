@@ -67,7 +67,8 @@ enum { UV_FIELDS = CLASS_FIELDS, UV_OUTCOME, UV_BODY, UV_LOCALS = UV_BODY, UV_AR
 /* UV_OUTCOME: after the end the results or the error: the value itself if there is one, a table
    with `n` if there are several.  Before it, in the same way, the arguments, if they are not
    spread. UV_BODY: before the first turn the function, then its greenlet-local values. UV_ARGS:
-   from here on the arguments, if they are spread. */
+   from here on the arguments, if they are spread.  Of one in a nursery, function and arguments are
+   only there. */
 
 /* What is needed together stands together, in few cache lines: first what a timer that is due
    touches, then what each turn does, then the end. */
@@ -373,7 +374,7 @@ static inline struct greenlet *hub_parking(struct hub *hub, lua_State *L) {
   return likely(hub->parkable == L && !g->held && !hub->special && lua_isyieldable(L)) ? g : NULL;
 }
 
-/* ---- greenlets' life (greenlet.c) ---- */
+/* ---- greenlets' life (spawn.c, greenlet.c) ---- */
 
 /* It shall never run: dead of the error on top of L's stack (popped). */
 void greenlet_cancel(lua_State *L, struct greenlet *g);

@@ -22,6 +22,13 @@ struct nursery *nursery_make_room(struct hub *hub);
 /* It lives on: from the nursery to an anchor. */
 void nursery_settle(struct hub *hub, struct greenlet *g);
 
+/* A slot is set aside for each greenlet in it, and nothing else is on its stack. */
+static inline bool nursery_is_exact(const struct hub *hub) {
+  const struct nursery *one = &hub->nurseries[0], *other = &hub->nurseries[1];
+  return hub->set_aside == one->live + other->live && hub->set_aside <= hub->free_count &&
+         lua_gettop(one->L) == one->used && lua_gettop(other->L) == other->used;
+}
+
 /* Takes in `g`.  On top of L's stack are its body, its arguments and its object: moved if it has
    been taken in, and the object pushed again; else false, and nothing has changed. */
 static inline bool nursery_take(lua_State *L, struct hub *hub, struct greenlet *g) {
@@ -39,6 +46,7 @@ static inline bool nursery_take(lua_State *L, struct hub *hub, struct greenlet *
   nursery->live++;
   g->nursery = nursery;
   g->slot = nursery->used += size;
+  paranoid(nursery_is_exact(hub));
   return true;
 }
 
@@ -78,6 +86,7 @@ static inline void nursery_leave(struct hub *hub, struct greenlet *g) {
     lua_settop(nursery->L, 0);
     nursery->used = 0;
   }
+  paranoid(nursery_is_exact(hub));
 }
 
 #endif

@@ -66,6 +66,13 @@ static void drop_interrupts(struct hub *hub) {
     interrupt_drop_all(hub->main);
 }
 
+/* No greenlet will run again.  Finalizers that are still to come may have some of them. */
+static void forget_greenlets(struct hub *hub) {
+  list_each(it, &hub->greenlets) container_of(it, struct greenlet, alive)->state = GREENLET_DEAD;
+  list_init(&hub->greenlets);
+  hub->alive = 0;
+}
+
 /* From lua_close: other finalizers have run already, so no greenlet may run again. */
 static int l_collect(lua_State *L) {
   struct hub **box = lua_touserdata(L, 1);
@@ -74,7 +81,8 @@ static int l_collect(lua_State *L) {
     return 0;
   *box = NULL;
   drop_interrupts(hub);
-  hub->closed = true;
+  forget_greenlets(hub);
+  hub->closing = hub->closed = true;
   fork_close(hub);
   watchdog_close(hub);
   async_close(hub);
@@ -93,7 +101,6 @@ static int l_collect(lua_State *L) {
   free(hub->idle_threads);
   if (hub_running == hub)
     hub_running = NULL;
-  free(hub);
   return 0;
 }
 
@@ -107,14 +114,16 @@ static void *checked_realloc(void *block, long size) {
 /* Once in the process: other threads may be at work with theirs. */
 static void set_allocator(void) { ev_set_allocator(checked_realloc); }
 
-/* Pushes a box that owns the new hub. */
+/* Pushes a box that owns the new hub, whose memory lasts until all finalizers have run. */
 static struct hub *allocate(lua_State *L, struct ev_loop *loop) {
-  struct hub **box = lua_newuserdatauv(L, sizeof *box, 0);
+  struct hub **box = lua_newuserdatauv(L, sizeof *box, 1);
   *box = NULL;
+  struct hub *hub = lua_newuserdatauv(L, sizeof *hub, 0);
+  memset(hub, 0, sizeof *hub);
+  lua_setiuservalue(L, -2, 1);
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, l_collect);
   lua_setfield(L, -2, "__gc");
-  struct hub *hub = calloc(1, sizeof *hub);
   struct hub_thread *threads = calloc(HUB_IDLE_THREADS, sizeof *threads);
   struct ev_loop *own = NULL;
   if (!loop) {
@@ -122,8 +131,7 @@ static struct hub *allocate(lua_State *L, struct ev_loop *loop) {
     pthread_once(&once, set_allocator);
     own = ev_loop_new(EVFLAG_AUTO);
   }
-  if (!hub || !threads || (!loop && !own)) {
-    free(hub);
+  if (!threads || (!loop && !own)) {
     free(threads);
     luaL_error(L, "cannot open the moonlet runtime: no event loop, or out of memory");
   }

@@ -26,7 +26,7 @@ static inline int turn_begin(struct hub *hub, struct greenlet *g) {
   return g->args;
 }
 
-/* Everybody who waits for it is told, in the order in which they came.  It is anchored. */
+/* Everybody who waits for it is told, in the order in which they came.  It is kept alive so far. */
 static inline void turn_die(struct hub *hub, struct greenlet *g) {
   g->state = GREENLET_DEAD;
   g->L = g->blocked = NULL;
@@ -61,6 +61,7 @@ static inline int turn_end(struct hub *hub, struct greenlet *g, int status, int 
     nursery_set(g, g->L, UV_OUTCOME);
   }
   paranoid(lua_gettop(g->L) == 0);
+  paranoid(!list_linked(&g->run.link) && !timer_running(&g->timer));
   hub->idle_threads[hub->idle_thread_count++] = (struct hub_thread){g->L, g->thread_slot};
   hub_leave(hub);
   turn_die(hub, g);
