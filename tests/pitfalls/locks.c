@@ -7,6 +7,7 @@
 #include <lauxlib.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,8 @@ struct lock {
   pthread_cond_t condition, monotonic;
   int inside, most; /* how many are between lock and unlock, at present and ever */
   int value, calls;
+  atomic_int threads; /* that have got it */
+  atomic_bool kept;   /* until let_go() */
   bool by_finalizer; /* is locked by it */
 };
 
@@ -93,9 +96,31 @@ static int l_clocklock(lua_State *L) {
 
 static int l_unlock(lua_State *L) { return outcome(L, pthread_mutex_unlock(&lock_at(L)->mutex)); }
 
-/* hold(seconds, [depth]): locks, waits and unlocks; returns how many were inside with it. */
+/* Waits so long; below 0: until let_go(). */
+static void stay(const struct lock *lock, lua_Number seconds) {
+  if (seconds >= 0)
+    pause_for(seconds);
+  else
+    while (atomic_load(&lock->kept))
+      pause_for(0.001);
+}
+
+static lua_Number stay_wanted(lua_State *L, struct lock *lock) {
+  lua_Number seconds = luaL_optnumber(L, 2, -1);
+  if (seconds < 0)
+    atomic_store(&lock->kept, true);
+  return seconds;
+}
+
+static int l_let_go(lua_State *L) {
+  atomic_store(&lock_at(L)->kept, false);
+  return 0;
+}
+
+/* hold([seconds], [depth]): locks, waits and unlocks; returns how many were inside with it. */
 static int l_hold(lua_State *L) {
   struct lock *lock = lock_at(L);
+  lua_Number seconds = stay_wanted(L, lock);
   lua_Integer depth = luaL_optinteger(L, 3, 1);
   for (lua_Integer i = 0; i < depth; i++) {
     int failure = pthread_mutex_lock(&lock->mutex);
@@ -103,7 +128,7 @@ static int l_hold(lua_State *L) {
       return outcome(L, failure);
   }
   enter(lock);
-  pause_for(luaL_checknumber(L, 2));
+  stay(lock, seconds);
   lua_pushinteger(L, lock->inside--);
   for (lua_Integer i = 0; i < depth; i++)
     pthread_mutex_unlock(&lock->mutex);
@@ -157,11 +182,12 @@ static int l_mend(lua_State *L) { return outcome(L, pthread_mutex_consistent(&lo
 
 static int l_read(lua_State *L) {
   struct lock *lock = lock_at(L);
+  lua_Number seconds = stay_wanted(L, lock);
   int failure = pthread_rwlock_rdlock(&lock->rwlock);
   if (failure)
     return outcome(L, failure);
   enter(lock);
-  pause_for(luaL_checknumber(L, 2));
+  stay(lock, seconds);
   lua_pushinteger(L, lock->inside--);
   pthread_rwlock_unlock(&lock->rwlock);
   return 1;
@@ -169,11 +195,12 @@ static int l_read(lua_State *L) {
 
 static int l_write(lua_State *L) {
   struct lock *lock = lock_at(L);
+  lua_Number seconds = stay_wanted(L, lock);
   int failure = pthread_rwlock_wrlock(&lock->rwlock);
   if (failure)
     return outcome(L, failure);
   enter(lock);
-  pause_for(luaL_checknumber(L, 2));
+  stay(lock, seconds);
   lua_pushinteger(L, lock->inside--);
   pthread_rwlock_unlock(&lock->rwlock);
   return 1;
@@ -199,10 +226,11 @@ struct work {
 static void *work(void *argument) {
   struct work job = *(struct work *)argument;
   free(argument);
-  pause_for(job.before);
+  stay(job.lock, job.before);
   pthread_mutex_lock(&job.lock->mutex);
   job.lock->value++;
-  pause_for(job.while_held);
+  atomic_fetch_add(&job.lock->threads, 1);
+  stay(job.lock, job.while_held);
   pthread_mutex_unlock(&job.lock->mutex);
   if (job.signals)
     pthread_cond_signal(&job.lock->condition);
@@ -219,19 +247,20 @@ static int start(lua_State *L, lua_Number before, lua_Number while_held, bool si
   return outcome(L, failure);
 }
 
-/* hold_in_thread(seconds): returns when a thread has got it. */
+/* hold_in_thread([seconds]): returns when a thread has got it. */
 static int l_hold_in_thread(lua_State *L) {
   struct lock *lock = lock_at(L);
-  int results = start(L, 0, luaL_checknumber(L, 2), false);
-  while (pthread_mutex_trylock(&lock->mutex) == 0) {
-    pthread_mutex_unlock(&lock->mutex);
+  int before = atomic_load(&lock->threads);
+  int results = start(L, 0, stay_wanted(L, lock), false);
+  while (atomic_load(&lock->threads) == before)
     pause_for(0.0005);
-  }
   return results;
 }
 
-/* put_in_thread(seconds): a thread does put() after that time. */
-static int l_put_in_thread(lua_State *L) { return start(L, luaL_checknumber(L, 2), 0, true); }
+/* put_in_thread([seconds]): a thread does put() after that time. */
+static int l_put_in_thread(lua_State *L) {
+  return start(L, stay_wanted(L, lock_at(L)), 0, true);
+}
 
 /* ---- condition variables: what was put is taken ---- */
 
@@ -300,7 +329,7 @@ static int l_wait_semaphore(lua_State *L) {
 }
 
 static void *pause_and_post(void *argument) {
-  pause_for(0.02);
+  pause_for(0.2);
   sem_post(&semaphore);
   return argument;
 }
@@ -373,6 +402,7 @@ static const luaL_Reg methods[] = {{"lock", l_lock},
                                    {"clocklock", l_clocklock},
                                    {"unlock", l_unlock},
                                    {"hold", l_hold},
+                                   {"let_go", l_let_go},
                                    {"call", l_call},
                                    {"most", l_most},
                                    {"pairs", l_pairs},

@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include <elf.h>
 #include <link.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -256,13 +257,11 @@ static int visit(struct dl_phdr_info *info, size_t size, void *argument) {
 }
 
 int callout_rewrite(bool spare_executable) {
-  static bool filled;
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
   struct walk walk = {.spare_executable = spare_executable};
   if ((int)JUMP_SLOT == -1)
     return -1;
-  if (!filled)
-    fill_buckets();
-  filled = true;
+  pthread_once(&once, fill_buckets);
   dl_iterate_phdr(visit, &walk);
   return walk.found;
 }
