@@ -44,7 +44,7 @@ struct lock {
   int value, calls;
   atomic_int threads; /* that have got it */
   atomic_bool kept;   /* until let_go() */
-  bool by_finalizer; /* is locked by it */
+  bool by_finalizer;  /* is locked by it */
 };
 
 static struct lock *lock_at(lua_State *L) { return luaL_checkudata(L, 1, "lock"); }
@@ -258,9 +258,7 @@ static int l_hold_in_thread(lua_State *L) {
 }
 
 /* put_in_thread([seconds]): a thread does put() after that time. */
-static int l_put_in_thread(lua_State *L) {
-  return start(L, stay_wanted(L, lock_at(L)), 0, true);
-}
+static int l_put_in_thread(lua_State *L) { return start(L, stay_wanted(L, lock_at(L)), 0, true); }
 
 /* ---- condition variables: what was put is taken ---- */
 
