@@ -43,6 +43,7 @@ struct lock {
   int inside, most; /* how many are between lock and unlock, at present and ever */
   int value, calls;
   atomic_int threads; /* that have got it */
+  atomic_int running; /* threads that have not ended */
   atomic_bool kept;   /* until let_go() */
   bool by_finalizer;  /* is locked by it */
 };
@@ -215,7 +216,7 @@ static int l_timedwrite(lua_State *L) {
   return outcome(L, failure);
 }
 
-/* ---- other threads: they live until the process ends ---- */
+/* ---- other threads: the lock, and this code, are there until they have ended ---- */
 
 struct work {
   struct lock *lock;
@@ -234,6 +235,7 @@ static void *work(void *argument) {
   pthread_mutex_unlock(&job.lock->mutex);
   if (job.signals)
     pthread_cond_signal(&job.lock->condition);
+  atomic_fetch_sub(&job.lock->running, 1);
   return NULL;
 }
 
@@ -241,9 +243,12 @@ static int start(lua_State *L, lua_Number before, lua_Number while_held, bool si
   pthread_t thread;
   struct work *job = malloc(sizeof *job);
   *job = (struct work){lock_at(L), before, while_held, signals};
+  atomic_fetch_add(&job->lock->running, 1);
   int failure = pthread_create(&thread, NULL, work, job);
   if (!failure)
     pthread_detach(thread);
+  else
+    atomic_fetch_sub(&lock_at(L)->running, 1);
   return outcome(L, failure);
 }
 
@@ -255,6 +260,14 @@ static int l_hold_in_thread(lua_State *L) {
   while (atomic_load(&lock->threads) == before)
     pause_for(0.0005);
   return results;
+}
+
+static int l_collect(lua_State *L) {
+  struct lock *lock = lock_at(L);
+  atomic_store(&lock->kept, false);
+  while (atomic_load(&lock->running) > 0)
+    pause_for(0.001);
+  return 0;
 }
 
 /* put_in_thread([seconds]): a thread does put() after that time. */
@@ -417,6 +430,7 @@ static const luaL_Reg methods[] = {{"lock", l_lock},
                                    {"calls", l_calls},
                                    {"once", l_once},
                                    {"finalized", l_finalized},
+                                   {"__gc", l_collect},
                                    {NULL, NULL}};
 
 int luaopen_locks(lua_State *L) __attribute__((visibility("default")));
