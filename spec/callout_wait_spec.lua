@@ -165,6 +165,17 @@ describe("a call that waits", function()
   ]])
 end)
 
+describe("patch_c", function()
+  it("may be the first that a program does", function()
+    local result = support.run_script [[
+      require("moonlet.monkey").patch_c()
+      assert(require("moonlet.monkey").is_patched "c")
+    ]]
+    assert.equal("", result.stderr)
+    assert.equal(0, result.status)
+  end)
+end)
+
 describe("without patch_c", function()
   it("a call blocks the whole program", function()
     program.run_quietly(([[
