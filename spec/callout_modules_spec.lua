@@ -38,7 +38,9 @@ describe("after patch_c", function()
         repeat until client:receive() == ""
         clients = clients + 1
         busiest = math.max(busiest, clients)
-        socket.sleep(0.2)
+        repeat
+          socket.sleep(0.01)
+        until busiest == 10
         clients = clients - 1
         client:send("HTTP/1.0 200 OK\r\nContent-Length: " .. #path .. "\r\n\r\n" .. path)
         client:close()
@@ -54,8 +56,7 @@ describe("after patch_c", function()
       for i = 1, 10 do
         equal("/" .. i, results[i])
       end
-      equal(10, busiest)
-      assert(time < 1.5, time)
+      assert(time < 20, time)
       assert(acceptor:kill())
     ]]
   end)
@@ -97,12 +98,16 @@ describe("after patch_c", function()
                                               certificate = dir .. "/cert.pem" })
       local server = socket.bind("127.0.0.1", 0)
       local _, port = server:getsockname()
+      local clients = 0
       local function serve(client)
         client = assert(ssl.wrap(client, context))
         if client:dohandshake() then
           local path = client:receive():match("GET (%%S+)")
           repeat until client:receive() == ""
-          socket.sleep(0.2)
+          clients = clients + 1
+          repeat
+            socket.sleep(0.01)
+          until clients >= 10
           client:send("HTTP/1.0 200 OK\r\nContent-Length: " .. #path .. "\r\n\r\n" .. path)
         end
         client:close()
@@ -118,7 +123,7 @@ describe("after patch_c", function()
       for i = 1, 10 do
         equal("/" .. i, results[i])
       end
-      assert(time < 1.9, time)
+      assert(time < 20, time)
 
       -- Our own TLS uses the same library.
       local body = require("moonlet.http").request {
@@ -173,12 +178,12 @@ describe("after patch_c", function()
         return second or first
       end
       local time, results = ten(function(i)
-        return query(connect(), ("select pg_sleep(0.3), %%d"):format(i))
+        return query(connect(), ("select pg_sleep(1), %%d"):format(i))
       end)
       for i = 1, 10 do
         equal(tostring(i), results[i])
       end
-      assert(time < 2.5, time)
+      assert(time < 8, time)
       local connection = connect()
       local start = moonlet.now()
       local nothing, message = moonlet.with_timeout(0.05, query, connection, "select pg_sleep(9)")

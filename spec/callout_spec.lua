@@ -39,7 +39,7 @@ describe("patch_c makes cooperative:", function()
     assert(blocking.read(mine):find("a line", 1, true))
     equal("more\n", fed(function() blocking.write(mine, "more\n") end, blocking.fgets, other))
     local one = ("j"):pack(1)
-    equal(one, select(2, timed(blocking.read, blocking.timerfd(30))))
+    equal(one, select(2, timed(blocking.read, blocking.timerfd(100))))
     local event = blocking.eventfd()
     equal(one, fed(function() blocking.write(event, one) end, blocking.read, event))
   ]])
@@ -176,7 +176,7 @@ describe("patch_c makes cooperative:", function()
     assert(left > 0 and left < 9000, left)
     equal(0, (blocking.select(mine, PRI, 10)))
     local NVAL = 32
-    equal(NVAL, fed(function() blocking.close(mine) end, blocking.poll, mine, PRI, 9000))
+    equal(NVAL, fed(function() blocking.close(mine) end, blocking.poll, mine, PRI, -1))
   ]])
 
   everywhere("sleeping", [[
@@ -216,7 +216,7 @@ describe("patch_c makes cooperative:", function()
 
   everywhere("waiting for children", [[
     for _, name in ipairs { "wait", "waitpid", "wait3", "wait4", "waitid" } do
-      local pid = blocking.spawn("sleep 0.03; exit 3")
+      local pid = blocking.spawn("sleep 0.1; exit 3")
       local time, found, code = timed(blocking[name], pid)
       equal(pid, found)
       equal(3, code)
@@ -224,17 +224,17 @@ describe("patch_c makes cooperative:", function()
     end
     local _, message = blocking.waitpid(1)
     equal("No child processes", message)
-    local time, _, code = timed(blocking.system, "sleep 0.03; exit 4")
+    local time, _, code = timed(blocking.system, "sleep 0.1; exit 4")
     equal(4, code)
     _, _, code = blocking.system("kill -9 $$")
     equal(nil, code)
     _, code = blocking.system("kill -9 $$")
     equal(-9, code)
     local text
-    _, text, _, code = timed(blocking.popen, "echo one; sleep 0.03; echo two; exit 5")
+    _, text, _, code = timed(blocking.popen, "echo one; sleep 0.1; echo two; exit 5")
     equal("one\ntwo\n", text)
     equal(5, code)
-    _, _, code = timed(blocking.popen_write, "read x; sleep 0.03; exit $x", "6\n")
+    _, _, code = timed(blocking.popen_write, "read x; sleep 0.1; exit $x", "6\n")
     equal(6, code)
   ]])
 

@@ -31,6 +31,14 @@ local PRELUDE = [[
     return results
   end
 
+  -- Lets go of the lock as soon as others have had to wait a while.
+  local function let_go_later(lock)
+    moonlet.spawn(function()
+      moonlet.sleep(0.02)
+      lock:let_go()
+    end)
+  end
+
   -- Blocks until condition() is true.
   local function eventually(condition)
     local limit <close> = moonlet.Timeout.start_new(20)

@@ -7,6 +7,7 @@
 #include <lauxlib.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +42,10 @@ struct lock {
   pthread_cond_t condition, monotonic;
   int inside, most; /* how many are between lock and unlock, at present and ever */
   int value, calls;
-  bool by_finalizer; /* is locked by it */
+  atomic_int threads; /* that have got it */
+  atomic_int running; /* threads that have not ended */
+  atomic_bool kept;   /* until let_go() */
+  bool by_finalizer;  /* is locked by it */
 };
 
 static struct lock *lock_at(lua_State *L) { return luaL_checkudata(L, 1, "lock"); }
@@ -93,9 +97,31 @@ static int l_clocklock(lua_State *L) {
 
 static int l_unlock(lua_State *L) { return outcome(L, pthread_mutex_unlock(&lock_at(L)->mutex)); }
 
-/* hold(seconds, [depth]): locks, waits and unlocks; returns how many were inside with it. */
+/* Waits so long; below 0: until let_go(). */
+static void stay(const struct lock *lock, lua_Number seconds) {
+  if (seconds >= 0)
+    pause_for(seconds);
+  else
+    while (atomic_load(&lock->kept))
+      pause_for(0.001);
+}
+
+static lua_Number stay_wanted(lua_State *L, struct lock *lock) {
+  lua_Number seconds = luaL_optnumber(L, 2, -1);
+  if (seconds < 0)
+    atomic_store(&lock->kept, true);
+  return seconds;
+}
+
+static int l_let_go(lua_State *L) {
+  atomic_store(&lock_at(L)->kept, false);
+  return 0;
+}
+
+/* hold([seconds], [depth]): locks, waits and unlocks; returns how many were inside with it. */
 static int l_hold(lua_State *L) {
   struct lock *lock = lock_at(L);
+  lua_Number seconds = stay_wanted(L, lock);
   lua_Integer depth = luaL_optinteger(L, 3, 1);
   for (lua_Integer i = 0; i < depth; i++) {
     int failure = pthread_mutex_lock(&lock->mutex);
@@ -103,7 +129,7 @@ static int l_hold(lua_State *L) {
       return outcome(L, failure);
   }
   enter(lock);
-  pause_for(luaL_checknumber(L, 2));
+  stay(lock, seconds);
   lua_pushinteger(L, lock->inside--);
   for (lua_Integer i = 0; i < depth; i++)
     pthread_mutex_unlock(&lock->mutex);
@@ -157,11 +183,12 @@ static int l_mend(lua_State *L) { return outcome(L, pthread_mutex_consistent(&lo
 
 static int l_read(lua_State *L) {
   struct lock *lock = lock_at(L);
+  lua_Number seconds = stay_wanted(L, lock);
   int failure = pthread_rwlock_rdlock(&lock->rwlock);
   if (failure)
     return outcome(L, failure);
   enter(lock);
-  pause_for(luaL_checknumber(L, 2));
+  stay(lock, seconds);
   lua_pushinteger(L, lock->inside--);
   pthread_rwlock_unlock(&lock->rwlock);
   return 1;
@@ -169,11 +196,12 @@ static int l_read(lua_State *L) {
 
 static int l_write(lua_State *L) {
   struct lock *lock = lock_at(L);
+  lua_Number seconds = stay_wanted(L, lock);
   int failure = pthread_rwlock_wrlock(&lock->rwlock);
   if (failure)
     return outcome(L, failure);
   enter(lock);
-  pause_for(luaL_checknumber(L, 2));
+  stay(lock, seconds);
   lua_pushinteger(L, lock->inside--);
   pthread_rwlock_unlock(&lock->rwlock);
   return 1;
@@ -188,7 +216,7 @@ static int l_timedwrite(lua_State *L) {
   return outcome(L, failure);
 }
 
-/* ---- other threads: they live until the process ends ---- */
+/* ---- other threads: the lock, and this code, are there until they have ended ---- */
 
 struct work {
   struct lock *lock;
@@ -199,13 +227,15 @@ struct work {
 static void *work(void *argument) {
   struct work job = *(struct work *)argument;
   free(argument);
-  pause_for(job.before);
+  stay(job.lock, job.before);
   pthread_mutex_lock(&job.lock->mutex);
   job.lock->value++;
-  pause_for(job.while_held);
+  atomic_fetch_add(&job.lock->threads, 1);
+  stay(job.lock, job.while_held);
   pthread_mutex_unlock(&job.lock->mutex);
   if (job.signals)
     pthread_cond_signal(&job.lock->condition);
+  atomic_fetch_sub(&job.lock->running, 1);
   return NULL;
 }
 
@@ -213,25 +243,35 @@ static int start(lua_State *L, lua_Number before, lua_Number while_held, bool si
   pthread_t thread;
   struct work *job = malloc(sizeof *job);
   *job = (struct work){lock_at(L), before, while_held, signals};
+  atomic_fetch_add(&job->lock->running, 1);
   int failure = pthread_create(&thread, NULL, work, job);
   if (!failure)
     pthread_detach(thread);
+  else
+    atomic_fetch_sub(&lock_at(L)->running, 1);
   return outcome(L, failure);
 }
 
-/* hold_in_thread(seconds): returns when a thread has got it. */
+/* hold_in_thread([seconds]): returns when a thread has got it. */
 static int l_hold_in_thread(lua_State *L) {
   struct lock *lock = lock_at(L);
-  int results = start(L, 0, luaL_checknumber(L, 2), false);
-  while (pthread_mutex_trylock(&lock->mutex) == 0) {
-    pthread_mutex_unlock(&lock->mutex);
+  int before = atomic_load(&lock->threads);
+  int results = start(L, 0, stay_wanted(L, lock), false);
+  while (atomic_load(&lock->threads) == before)
     pause_for(0.0005);
-  }
   return results;
 }
 
-/* put_in_thread(seconds): a thread does put() after that time. */
-static int l_put_in_thread(lua_State *L) { return start(L, luaL_checknumber(L, 2), 0, true); }
+static int l_collect(lua_State *L) {
+  struct lock *lock = lock_at(L);
+  atomic_store(&lock->kept, false);
+  while (atomic_load(&lock->running) > 0)
+    pause_for(0.001);
+  return 0;
+}
+
+/* put_in_thread([seconds]): a thread does put() after that time. */
+static int l_put_in_thread(lua_State *L) { return start(L, stay_wanted(L, lock_at(L)), 0, true); }
 
 /* ---- condition variables: what was put is taken ---- */
 
@@ -300,7 +340,7 @@ static int l_wait_semaphore(lua_State *L) {
 }
 
 static void *pause_and_post(void *argument) {
-  pause_for(0.02);
+  pause_for(0.2);
   sem_post(&semaphore);
   return argument;
 }
@@ -373,6 +413,7 @@ static const luaL_Reg methods[] = {{"lock", l_lock},
                                    {"clocklock", l_clocklock},
                                    {"unlock", l_unlock},
                                    {"hold", l_hold},
+                                   {"let_go", l_let_go},
                                    {"call", l_call},
                                    {"most", l_most},
                                    {"pairs", l_pairs},
@@ -389,6 +430,7 @@ static const luaL_Reg methods[] = {{"lock", l_lock},
                                    {"calls", l_calls},
                                    {"once", l_once},
                                    {"finalized", l_finalized},
+                                   {"__gc", l_collect},
                                    {NULL, NULL}};
 
 int luaopen_locks(lua_State *L) __attribute__((visibility("default")));

@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include <elf.h>
 #include <link.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,7 +185,7 @@ static void rewrite_all(struct object *object) {
 /* ---- which objects ---- */
 
 /* Those that a wrapper itself, or what waits for it, is made of; and those that no greenlet may
-   wait inside of. */
+   wait inside of.  (Whichever object has malloc is one of them.) */
 static bool is_excluded(const char *path, const char *name) {
   static const char *const system[] = {
       "ld-linux", "ld-musl",     "libc.so",    "libm.so",     "libpthread.so", "libdl.so",
@@ -247,7 +248,8 @@ static int visit(struct dl_phdr_info *info, size_t size, void *argument) {
   bool executable = !*path;
   object.name = slash ? slash + 1 : path;
   object.own = is_within(&object, (void *)callout_rewrite);
-  if ((executable && walk->spare_executable && !object.own) || is_excluded(path, object.name))
+  if ((executable && walk->spare_executable && !object.own) || is_excluded(path, object.name) ||
+      (is_within(&object, (void *)malloc) && !object.own))
     return 0;
   read_dynamic(&object, dynamic);
   if (object.symbols && object.strings)
@@ -256,13 +258,11 @@ static int visit(struct dl_phdr_info *info, size_t size, void *argument) {
 }
 
 int callout_rewrite(bool spare_executable) {
-  static bool filled;
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
   struct walk walk = {.spare_executable = spare_executable};
   if ((int)JUMP_SLOT == -1)
     return -1;
-  if (!filled)
-    fill_buckets();
-  filled = true;
+  pthread_once(&once, fill_buckets);
   dl_iterate_phdr(visit, &walk);
   return walk.found;
 }

@@ -59,19 +59,18 @@ static bool add_odd(struct several *several, const struct pollfd *polled) {
          (epoll_ctl(several->odd, EPOLL_CTL_ADD, polled->fd, &event) == 0 || errno == EEXIST);
 }
 
+/* Those in the epoll are in the descriptor's ring, too, where they hear of its being closed. */
 static bool set_entries(struct several *several, const struct pollfd *polled, nfds_t count) {
   for (nfds_t i = 0; i < count; i++) {
-    struct entry *entry = &several->entries[several->count];
+    bool odd = is_odd(&polled[i]);
     if (polled[i].fd < 0)
       continue;
-    if (is_odd(&polled[i])) {
-      if (!add_odd(several, &polled[i]))
-        return false;
-    } else if (!set_entry(several, entry, polled[i].fd, events_of(&polled[i]))) {
+    if (odd && !add_odd(several, &polled[i]))
       return false;
-    } else {
-      several->count++;
-    }
+    if (!set_entry(several, &several->entries[several->count], polled[i].fd,
+                   odd ? 0 : events_of(&polled[i])))
+      return false;
+    several->count++;
   }
   if (several->odd == -1)
     return true;
