@@ -1,4 +1,4 @@
-/* lock.c: locks on files.  Nobody says when one is free: it is tried again and again. */
+/* filelock.c: locks on files.  Nobody says when one is free: it is tried again and again. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -65,7 +65,7 @@ static int callout_fcntl(int fd, int command, ...) {
 CALLOUT_REAL(fcntl64);
 CALLOUT_REAL(lockf64);
 
-const struct callout_name callout_lock_names[] = {CALLOUT(flock),
+const struct callout_name callout_filelock_names[] = {CALLOUT(flock),
                                                   CALLOUT(lockf),
                                                   CALLOUT(fcntl),
                                                   CALLOUT_HIDDEN(fcntl64, fcntl),
