@@ -82,10 +82,12 @@ struct greenlet {
   bool timed_out;      /* the timer has fired */
   uint8_t state;       /* enum greenlet_state */
   bool failed;         /* ended by an error */
-  bool method;         /* its body is called with the Greenlet as first argument */
-  bool spread;         /* there is a user value for each argument */
-  bool spawner;        /* listed in the hub's table of spawners */
-  bool nested;         /* parked in a coroutine in its thread, until that runs again */
+  bool method : 1;     /* its body is called with the Greenlet as first argument */
+  bool spread : 1;     /* there is a user value for each argument */
+  bool spawner : 1;    /* listed in the hub's table of spawners */
+  bool nested : 1;     /* parked in a coroutine in its thread, until that runs again */
+  uint8_t depth;       /* of coroutines in one another, as far as waits in them park */
+  uint8_t refused;     /* how often it tried to block while the runtime was closing */
   union {
     struct {
       bool reporting;  /* the error handler runs, after its end */
@@ -115,8 +117,6 @@ struct greenlet {
   struct waiter wait;  /* its place in the ring it waits in */
   const char *name;    /* as the user set it; points into the string kept with it */
   uint64_t id, parent; /* its own number and its spawner's */
-  uint8_t depth;       /* of coroutines in one another, as far as waits in them park */
-  uint8_t refused;     /* how often it tried to block while the runtime was closing */
 
   struct callout_values *values; /* those of C libraries (callout/keys.c) */
 };
