@@ -138,9 +138,6 @@ $(BUILD)/flags: FORCE
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 needed = Moonlet needs a C compiler, pkg-config, Lua 5.4 and libev: 'make deps' installs them.
 
-# Exceptions of C++ pass through it.
-$(BUILD)/obj/vm/callout/once.c.o: private ALL_CFLAGS += -fexceptions
-
 $(BUILD)/obj/%.o: % $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<

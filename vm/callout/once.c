@@ -35,6 +35,23 @@ static void restore_cxx(const struct cxx_call *call) {
 
 /* ---- pthread_once ---- */
 
+#define LOOK_AGAIN 0.01 /* seconds, for nobody tells of an exception */
+
+/* The system's own signs: it has been done; nobody is at it (any more). */
+#ifdef __GLIBC__
+static int progress(const pthread_once_t *control) {
+  return __atomic_load_n(control, __ATOMIC_ACQUIRE) & 3;
+}
+
+static bool is_done(const pthread_once_t *control) { return progress(control) & 2; }
+
+static bool is_free(const pthread_once_t *control) { return progress(control) == 0; }
+#else
+static bool is_done(const pthread_once_t *control) { return (void)control, false; }
+
+static bool is_free(const pthread_once_t *control) { return (void)control, false; }
+#endif
+
 /* Others wait for its function to end. */
 static enum callout_end wait_for_end(struct hub *hub, struct held *held) {
   struct cxx_call call;
@@ -42,35 +59,27 @@ static enum callout_end wait_for_end(struct hub *hub, struct held *held) {
   if (!callout_hub())
     return CALLOUT_REFUSED;
   save_cxx(&call);
-  enum callout_end end = held_wait(hub, held, "pthread_once", NO_LIMIT);
+  enum callout_end end = held_wait(hub, held, "pthread_once", hub_due(hub, LOOK_AGAIN));
   restore_cxx(&call);
   errno = error;
-  return end;
+  return end == CALLOUT_LATE ? CALLOUT_AGAIN : end;
 }
 
-/* Also when an exception of C++ leaves the function: it will be called again. */
-static void end_once(struct held **held) {
-  if (!*held)
-    return;
-  (*held)->count--;
-  wait_notify_all(&(*held)->waiting);
-  held_trim(*held);
-}
-
+/* An exception of C++ may leave the function, and so this one: its record stays behind, but the
+   system says that it is free again. */
 static int run_once(const struct hub *hub, pthread_once_t *control, void (*function)(void)) {
-  struct held *held __attribute__((cleanup(end_once))) = held_find(control);
+  struct held *held = held_find(control);
+  if (held && is_free(control))
+    held->count = 0;
   if (held || (held = held_add(control)))
     held_get(held, hub->current);
-  return pthread_once(control, function);
-}
-
-/* The system's own sign that it has been done. */
-static bool is_done(const pthread_once_t *control) {
-#ifdef __GLIBC__
-  return __atomic_load_n(control, __ATOMIC_ACQUIRE) & 2;
-#else
-  return (void)control, false;
-#endif
+  int result = pthread_once(control, function);
+  if (!held)
+    return result;
+  held->count--;
+  wait_notify_all(&held->waiting);
+  held_trim(held);
+  return result;
 }
 
 static int callout_pthread_once(pthread_once_t *control, void (*function)(void)) {
@@ -80,7 +89,8 @@ static int callout_pthread_once(pthread_once_t *control, void (*function)(void))
     return 0;
   if (!hub)
     return pthread_once(control, function);
-  while ((held = held_find(control)) && held->count && !held_by(held, hub->current)) {
+  while (!is_free(control) && (held = held_find(control)) && held->count &&
+         !held_by(held, hub->current)) {
     if (wait_for_end(hub, held) == CALLOUT_AGAIN)
       continue;
     held_complain(hub, held, "pthread_once");
