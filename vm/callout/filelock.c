@@ -66,8 +66,8 @@ CALLOUT_REAL(fcntl64);
 CALLOUT_REAL(lockf64);
 
 const struct callout_name callout_filelock_names[] = {CALLOUT(flock),
-                                                  CALLOUT(lockf),
-                                                  CALLOUT(fcntl),
-                                                  CALLOUT_HIDDEN(fcntl64, fcntl),
-                                                  CALLOUT_HIDDEN(lockf64, lockf),
-                                                  CALLOUT_END};
+                                                      CALLOUT(lockf),
+                                                      CALLOUT(fcntl),
+                                                      CALLOUT_HIDDEN(fcntl64, fcntl),
+                                                      CALLOUT_HIDDEN(lockf64, lockf),
+                                                      CALLOUT_END};
