@@ -1,8 +1,5 @@
-/* greenlet.c: a greenlet's life, from its start to its end (see hub.h). */
+/* greenlet.c: a greenlet's life, from its first turn to its end (see hub.h). */
 #include "greenlet.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 #include "callout/keys.h"
 #include "protect.h"

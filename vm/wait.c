@@ -226,6 +226,17 @@ static bool limit_quietly(struct hub *hub, struct greenlet *g, double limit) {
   return true;
 }
 
+/* Waits as registered; false: an interrupt has ended that, which is kept. */
+static bool wait_out(lua_State *L, struct hub *hub, struct greenlet *g) {
+  hub_pin(hub, g, L);
+  end_waiting(g);
+  g->waiting = NULL;
+  if (!g->interrupt)
+    return true;
+  interrupt_keep(L, g);
+  return false;
+}
+
 enum wait_end wait_quietly(struct hub *hub, struct link *ring, double limit,
                            const struct wait_kind *kind) {
   lua_State *L = hub_at_work(hub);
@@ -239,13 +250,8 @@ enum wait_end wait_quietly(struct hub *hub, struct link *ring, double limit,
   join(hub, g);
   if (limit <= 0)
     hub_push(hub, &g->run);
-  hub_pin(hub, g, L);
-  end_waiting(g);
-  g->waiting = NULL;
-  if (g->interrupt) {
-    interrupt_keep(L, g);
+  if (!wait_out(L, hub, g))
     return WAIT_CANCELLED;
-  }
   return g->notified ? WAIT_NOTIFIED : WAIT_TIMED_OUT;
 }
 
@@ -263,12 +269,8 @@ enum wait_end wait_firmly(struct hub *hub, struct link *ring, double limit,
       timer_start(&hub->timers, &g->timer, due);
     start_waiting(g, ring, kind);
     join(hub, g);
-    hub_pin(hub, g, L);
-    end_waiting(g);
-    g->waiting = NULL;
-    if (!g->interrupt)
+    if (wait_out(L, hub, g))
       return g->notified ? WAIT_NOTIFIED : WAIT_TIMED_OUT;
-    interrupt_keep(L, g);
   }
 }
 
